@@ -1,0 +1,1 @@
+"""Calibration data, quantisation recipes and gate thresholds."""

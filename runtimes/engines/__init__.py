@@ -1,0 +1,1 @@
+"""What executes one graph: one file an engine."""

@@ -1,0 +1,1 @@
+"""Source, sampler, gates and session of a video stream."""
