@@ -1,0 +1,67 @@
+# On a fresh machine each of these installs what it needs first; a second call is quick.
+#   make demo       export the preset nano, stream a real video, draw what fired when: demo-output/
+#   make test       every test that is not slow
+#   make test-slow  the slow ones too
+#   make lint       ruff, mypy, the import contracts
+#   make bench      the benchmarks of tests/bench
+#   make install    the virtual environment alone: .venv
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH := torch==2.13.0
+PYTEST := $(BIN)/python -m pytest -q --durations=20
+NATIVE := $(shell find runtimes/native -name '*.[ch]' -not -path '*/tests/*' 2>/dev/null)
+LINK_TREE := build/pkg/vidprism_edge
+
+.PHONY: install demo test test-slow lint format bench clean link-tree
+.DELETE_ON_ERROR:
+
+install: $(VENV)/.installed
+
+# torch by itself first, in the pinned version: another package that asks for it may bring a build with CUDA
+$(VENV)/.packages: setup.cfg constraints.txt
+	PYTHON="$(PYTHON)" scripts/system-packages.sh
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing Python packages into $(VENV) (a few minutes the first time)"
+	$(PIP) install -c constraints.txt setuptools wheel
+	$(PIP) install -c constraints.txt $(TORCH)
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.packages setup.py pyproject.toml $(NATIVE)
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install
+	$(BIN)/vidprism-edge demo --output demo-output
+
+test: install
+	$(PYTEST)
+
+test-slow: install
+	$(PYTEST) -m 'slow or not slow' --timeout=1800
+
+# mypy and import-linter read the packages under the names that they are imported by
+link-tree:
+	@rm -rf $(LINK_TREE) && mkdir -p $(LINK_TREE)
+	@for entry in vidprism_edge/*; do ln -s "$(CURDIR)/$$entry" $(LINK_TREE)/; done
+	@for package in export runtimes calibration; do ln -s "$(CURDIR)/$$package" $(LINK_TREE)/; done
+
+lint: install link-tree
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=build/pkg $(BIN)/lint-imports --no-cache
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python -m pytest tests/bench -m 'slow or not slow' --benchmark-columns=min,median,stddev,rounds
+
+clean:
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name '*.so' -not -path './.git/*' -delete
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
