@@ -239,7 +239,9 @@ class Feed(Iterator[Frame]):
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
             if self._thread.is_alive():
-                _log.warning("%s: its reader did not end in %g s and is left behind", self.source.name, _JOIN_S)
+                _log.warning(
+                    "%s: its reader did not end in %g s and is left behind", self.source.name, _JOIN_S
+                )
         with self._changed:
             if self._slot is not None:
                 self._slot = None

@@ -133,7 +133,5 @@ def open_source(
             module, function = kind_module, kind_function
             break
     opener: Callable[..., Any] = getattr(import_module(f"{__package__}.{module}"), function)
-    opened: Source = opener(
-        source, stall_timeout_s=stall_timeout_s, loop=loop, max_reconnects=max_reconnects
-    )
+    opened: Source = opener(source, stall_timeout_s=stall_timeout_s, loop=loop, max_reconnects=max_reconnects)
     return opened

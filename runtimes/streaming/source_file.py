@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidprism_edge.errors import SourceError
-
 from vidprism_edge.runtimes.streaming.source import CountedSource, Frame
 from vidprism_edge.runtimes.streaming.source_decode import Bad, Decoder, Picture
 

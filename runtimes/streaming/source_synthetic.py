@@ -8,7 +8,6 @@ from fractions import Fraction
 import numpy as np
 
 from vidprism_edge.errors import SourceError
-
 from vidprism_edge.runtimes.streaming.source import CountedSource, Frame
 
 DEFAULT_SIZE = (640, 480)
