@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
-PYTEST := $(BIN)/python -m pytest -q --durations=20
+# not python -m pytest, which puts the bare names of the top-level folders on the path
+PYTEST := $(BIN)/pytest -q --durations=20
 NATIVE := $(shell find runtimes/native -name '*.[ch]' -not -path '*/tests/*' 2>/dev/null)
 LINK_TREE := build/pkg/vidprism_edge
 
@@ -52,14 +53,14 @@ link-tree:
 lint: install link-tree
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PYTHONPATH=build/pkg $(BIN)/lint-imports --no-cache
+	cd build/pkg && ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache --no-logo
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/python -m pytest tests/bench -m 'slow or not slow' --benchmark-columns=min,median,stddev,rounds
+	$(BIN)/pytest tests/bench -m 'slow or not slow' --benchmark-columns=min,median,stddev,rounds
 
 clean:
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

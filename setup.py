@@ -22,7 +22,14 @@ if os.path.exists(BINDING):
             depends=sorted(glob("runtimes/native/**/*.h", recursive=True)),
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
-            extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra", "-ffp-contract=off", "-fvisibility=hidden"],
+            extra_compile_args=[
+                "-std=c11",
+                "-O3",
+                "-Wall",
+                "-Wextra",
+                "-ffp-contract=off",
+                "-fvisibility=hidden",
+            ],
         )
     )
 

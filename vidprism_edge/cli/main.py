@@ -162,3 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = told
         print("error:", " ".join(message.split()), file=sys.stderr)
         return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

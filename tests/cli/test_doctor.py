@@ -1,0 +1,96 @@
+"""``doctor`` reports, advises and never breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+from vidprism_edge.cli import doctor
+from vidprism_edge.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return doctor.examine()
+
+
+def test_this_machine_is_fit(cli):
+    done = cli("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, [f for f in report["findings"] if f["state"] == "fail"]
+    assert report["ok"] is True
+
+
+def test_every_finding_that_is_not_ok_says_what_to_do(findings):
+    for finding in findings:
+        assert finding.state in ("ok", "warn", "fail")
+        assert finding.detail
+        assert finding.state == "ok" or finding.advice, finding
+
+
+def test_it_covers_what_the_runtime_needs(findings):
+    names = {finding.name for finding in findings}
+    assert {"machine", "python", "native core", "opencv", "video", "display", "cache"} <= names
+    assert "engine onnxruntime" in names
+
+
+def test_a_check_that_breaks_is_a_finding_and_stops_no_other():
+    def broken():
+        raise OSError("no such bus")
+        yield
+
+    result = doctor.examine((broken, doctor.display))
+    assert result[0] == doctor.Finding("broken", "warn", "the check broke: no such bus", "please report it")
+    assert result[1].name == "display"
+
+
+def test_something_essential_broken_is_exit_1(monkeypatch, capsys):
+    monkeypatch.setattr(
+        doctor, "examine", lambda: [doctor.Finding("native core", "fail", "gone", "build it")]
+    )
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "fail" in out
+    assert "build it" in out
+
+
+def test_a_machine_without_an_engine_is_broken(monkeypatch):
+    monkeypatch.setattr(doctor, "ENGINES", {})
+    (finding,) = doctor.engines()
+    assert finding.state == "fail"
+    assert "vidprism-edge[onnxruntime]" in finding.advice
+
+
+def test_an_engine_whose_library_is_broken_is_named(monkeypatch):
+    def describe():
+        raise ImportError("libengine.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "ENGINES", {"onnxruntime": (describe, True)})
+    assert [finding.state for finding in doctor.engines()] == ["fail", "fail"]
+
+
+def test_cameras_are_sorted_by_number(tmp_path):
+    for name in ("video10", "video2"):
+        (tmp_path / name).touch()
+    assert [finding.detail.split("/")[-1] for finding in doctor.cameras(tmp_path)] == ["video2", "video10"]
+
+
+def test_no_camera_is_a_warning(tmp_path):
+    (finding,) = doctor.cameras(tmp_path)
+    assert finding.state == "warn"
+
+
+@pytest.mark.parametrize("environment", [{}, {"DISPLAY": ""}, {"DISPLAY": "nonsense"}, {"DISPLAY": ":987"}])
+def test_a_display_that_nobody_serves_is_none(environment):
+    assert doctor.display_reachable(environment) is None
+
+
+def test_a_display_whose_socket_listens_is_found():
+    number = 30000 + os.getpid() % 10000
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0/tmp/.X11-unix/X{number}")
+        server.listen()
+        assert doctor.display_reachable({"DISPLAY": f":{number}.0"}) == f":{number}.0"

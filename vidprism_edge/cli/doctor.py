@@ -1,0 +1,348 @@
+"""``vidprism-edge doctor``: what this machine is, and what to mend before anything runs on it.
+
+Each check is a function that returns findings and never raises; nothing is sent, and no camera is opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+State = Literal["ok", "warn", "fail"]
+
+#: Less free disk than this is worth a warning: a bundle and an annotated video fit in it.
+LOW_DISK_BYTES = 2 * 1024**3
+
+#: The packages that every device has, and whose absence breaks it: distribution → module.
+REQUIRED = {
+    "numpy": "numpy",
+    "msgspec": "msgspec",
+    "typer": "typer",
+    "rich": "rich",
+    "platformdirs": "platformdirs",
+    "psutil": "psutil",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: ``advice`` says what to do about a state that is not ok."""
+
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+
+
+def machine() -> Iterator[Finding]:
+    """Report the board, its processor and memory, and the system that runs on it."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory_gib = psutil.virtual_memory().total / 1024**3
+    board = _read("/proc/device-tree/model")
+    name = board or _field("/proc/cpuinfo", "model name") or platform.processor() or "unknown processor"
+    yield Finding("machine", "ok", f"{name}, {platform.machine()}, {cores} cores, {memory_gib:.1f} GiB")
+    l4t = _read("/etc/nv_tegra_release").partition(", GCID")[0].lstrip("# ")
+    try:
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        system = platform.system()
+    yield Finding("system", "ok", ", ".join(filter(None, (system, f"kernel {platform.release()}", l4t))))
+
+
+def python() -> Iterator[Finding]:
+    """Report the interpreter and the packages that everything needs."""
+    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    found, broken = [], []
+    for distribution, module in REQUIRED.items():
+        try:
+            importlib.import_module(module)
+            found.append(f"{distribution} {_version(distribution)}")
+        except Exception as error:
+            broken.append(f"{distribution} ({_one_line(error)})")
+    yield Finding("package", "ok", f"vidprism-edge {_version('vidprism-edge')}")
+    if broken:
+        yield Finding(
+            "packages",
+            "fail",
+            "broken: " + ", ".join(broken),
+            "reinstall: pip install --upgrade vidprism-edge",
+        )
+    else:
+        yield Finding("packages", "ok", ", ".join(found))
+
+
+def native() -> Iterator[Finding]:
+    """Report the native core and the kernels that it chose."""
+    try:
+        core = importlib.import_module("vidprism_edge.runtimes._native")
+        selected, available = core.simd_selected(), ", ".join(core.simd_available())
+    except Exception as error:
+        advice = (
+            "reinstall: pip install --force-reinstall vidprism-edge (from source, that takes a C compiler)"
+        )
+        yield Finding("native core", "fail", _one_line(error), advice)
+    else:
+        yield Finding("native core", "ok", f"kernels {selected} (available: {available})")
+
+
+def _onnxruntime() -> str:
+    module = importlib.import_module("onnxruntime")
+    return f"{module.__version__}, providers {', '.join(module.get_available_providers())}"
+
+
+def _openvino() -> str:
+    module = importlib.import_module("openvino")
+    return f"{module.__version__}, devices {', '.join(module.Core().available_devices)}"
+
+
+def _tensorrt() -> str:
+    return str(importlib.import_module("tensorrt").__version__)
+
+
+def _tensorrt_rtx() -> str:
+    return f"{importlib.import_module('tensorrt_rtx').__version__} (checks graphs, runs none of ours)"
+
+
+#: What can execute a graph: module → (what describes it, whether it counts as an engine that runs bundles).
+ENGINES: dict[str, tuple[Callable[[], str], bool]] = {
+    "onnxruntime": (_onnxruntime, True),
+    "openvino": (_openvino, False),
+    "tensorrt": (_tensorrt, False),
+    "tensorrt_rtx": (_tensorrt_rtx, False),
+}
+
+
+def engines() -> Iterator[Finding]:
+    """Report the engines that are installed; a machine without one that runs bundles is broken."""
+    running = False
+    for module, (describe, runs) in ENGINES.items():
+        try:
+            text = describe()
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                yield Finding(f"engine {module}", "fail", _one_line(error), "reinstall it")
+            continue
+        except Exception as error:
+            yield Finding(f"engine {module}", "fail", _one_line(error), "reinstall it")
+            continue
+        running = running or runs
+        yield Finding(f"engine {module}", "ok", text)
+    if not running:
+        yield Finding(
+            "engines", "fail", "none that runs a bundle", "pip install 'vidprism-edge[onnxruntime]'"
+        )
+
+
+def opencv() -> Iterator[Finding]:
+    """Report OpenCV, which reads local cameras and draws the window."""
+    try:
+        import cv2
+    except Exception as error:
+        advice = "pip install opencv-python; on Debian also: apt-get install libgl1 libglib2.0-0"
+        yield Finding("opencv", "fail", _one_line(error), advice)
+        return
+    built = cv2.getBuildInformation()
+    gui = _build_line(built, "GUI") or "NONE"
+    gstreamer = (_build_line(built, "GStreamer") or "NO").startswith("YES")
+    text = f"{cv2.__version__}, GUI {gui}, GStreamer {'yes' if gstreamer else 'no'}"
+    if gui.upper() == "NONE":
+        advice = "a headless build: `run` writes an annotated video; for a window, pip install opencv-python"
+        yield Finding("opencv", "warn", text, advice)
+    else:
+        yield Finding("opencv", "ok", text)
+
+
+def video() -> Iterator[Finding]:
+    """Report PyAV, which reads files and network streams and writes the annotated video."""
+    try:
+        import av
+    except Exception as error:
+        yield Finding("video", "fail", _one_line(error), "reinstall it: pip install --force-reinstall av")
+        return
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    decoders = [name for name in ("h264", "hevc", "mjpeg", "vp9", "av1") if name in av.codecs_available]
+    text = f"PyAV {av.__version__}, libavcodec {codec}, decodes {', '.join(decoders)}"
+    if "h264" in decoders:
+        yield Finding("video", "ok", text)
+    else:
+        yield Finding(
+            "video", "warn", text, "H.264 files and streams cannot be read: install PyAV from its wheel"
+        )
+
+
+def cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
+    """Report the local cameras and whether this user may open them."""
+    found = sorted(devices.glob("video*"), key=lambda path: (len(path.name), path.name))
+    if not found:
+        advice = "none is needed for files and network streams; in a container, pass the device in (--device)"
+        yield Finding("cameras", "warn", f"no {devices}/video*", advice)
+    for path in found:
+        name = _read(f"/sys/class/video4linux/{path.name}/name")
+        text = f"{path} {name}".rstrip()
+        if os.access(path, os.R_OK | os.W_OK):
+            yield Finding("camera", "ok", text)
+        else:
+            yield Finding(
+                "camera",
+                "warn",
+                f"{text}: no permission",
+                "add this user to the group video, then log in anew",
+            )
+
+
+def display_reachable(environment: dict[str, str] | None = None) -> str | None:
+    """Return the name of a display that takes connections, None without one.
+
+    A ``DISPLAY`` that nobody listens on aborts the process inside OpenCV, so its local socket is tried first.
+    A display on another host is believed.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    wayland = environment.get("WAYLAND_DISPLAY")
+    if wayland:
+        path = os.path.join(environment.get("XDG_RUNTIME_DIR", "/run/user/0"), wayland)
+        if os.path.exists(path):
+            return wayland
+    name = environment.get("DISPLAY", "")
+    match = re.fullmatch(r"(?P<host>[^:]*):(?P<number>\d+)(\.\d+)?", name)
+    if match is None:
+        return None
+    if match["host"] not in ("", "unix"):
+        return name
+    for address in (f"\0/tmp/.X11-unix/X{match['number']}", f"/tmp/.X11-unix/X{match['number']}"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            try:
+                connection.connect(address)
+            except OSError:
+                continue
+            return name
+    return None
+
+
+def display() -> Iterator[Finding]:
+    """Report whether a window can be shown."""
+    name = display_reachable()
+    if name is not None:
+        yield Finding("display", "ok", name)
+        return
+    asked = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    text = f"{asked} does not answer" if asked else "none"
+    yield Finding(
+        "display", "warn", text, "no window is shown: `run` writes an annotated video and prints a live table"
+    )
+
+
+def disk() -> Iterator[Finding]:
+    """Report the room in the working directory and the cache."""
+    import platformdirs
+
+    cache = Path(platformdirs.user_cache_dir("vidprism-edge", appauthor=False))
+    for name, path in (("working directory", Path.cwd()), ("cache", cache)):
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        text = f"{path}, {free / 1024**3:.1f} GiB free"
+        if not os.access(existing, os.W_OK):
+            yield Finding(
+                name, "warn", f"{text}, not writable", "run from a folder that this user may write to"
+            )
+        elif free < LOW_DISK_BYTES:
+            yield Finding(name, "warn", text, "free some space: a bundle and an annotated video want 2 GiB")
+        else:
+            yield Finding(name, "ok", text)
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    machine, python, native, engines, opencv, video, cameras, display, disk,
+)  # fmt: skip
+
+
+def examine(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> list[Finding]:
+    """Run every check; one that breaks is a finding itself and stops no other."""
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings.extend(check())
+        except Exception as error:
+            findings.append(
+                Finding(check.__name__, "warn", f"the check broke: {_one_line(error)}", "please report it")
+            )
+    return findings
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Check this machine and say what to mend; exit 1 when something essential is broken."""
+    findings = examine()
+    broken = any(finding.state == "fail" for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": not broken, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        _print(findings)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    colour = {"ok": "green", "warn": "yellow", "fail": "red"}
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for column in ("state", "name"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("detail", overflow="fold")
+    for finding in findings:
+        text = escape(finding.detail) + (f"\n→ {escape(finding.advice)}" if finding.advice else "")
+        table.add_row(f"[{colour[finding.state]}]{finding.state}[/]", finding.name, text)
+    Console(highlight=False).print(table)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(version unknown)"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read(path: str) -> str:
+    """Return the first line of a file of the kernel's, empty when there is none."""
+    try:
+        return Path(path).read_text(errors="replace").strip("\0\n ").partition("\n")[0]
+    except OSError:
+        return ""
+
+
+def _field(path: str, name: str) -> str:
+    try:
+        match = re.search(
+            rf"^{re.escape(name)}\s*: (.*)$", Path(path).read_text(errors="replace"), re.MULTILINE
+        )
+    except OSError:
+        return ""
+    return match[1].strip() if match else ""
+
+
+def _build_line(information: str, name: str) -> str:
+    match = re.search(rf"^\s*{re.escape(name)}:[ \t]*(\S.*)?$", information, re.MULTILINE)
+    return (match[1] or "").strip() if match else ""
