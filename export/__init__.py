@@ -1,1 +1,1 @@
-"""From a network to a bundle: the pipeline of stages, graph passes, targets and verification."""
+"""From a network to a bundle: stages, graphs, targets, verification."""

@@ -1,1 +1,68 @@
-"""What executes one graph: one file an engine."""
+"""What executes one graph. A new engine is one file and one line in :data:`ENGINES`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vidprism_edge.bundle import Arrays, Bundle, GraphInfo
+from vidprism_edge.errors import EngineError, known
+
+#: name → (module with a class ``Loader``-compatible engine, Python package that must be installed)
+ENGINES = {"onnxruntime": ("vidprism_edge.runtimes.engines.onnxruntime:OnnxRuntimeEngine", "onnxruntime")}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How engines are built. ``threads`` is the number that one graph may use; 0 leaves it to the engine."""
+
+    threads: int = 0
+
+
+class Engine(ABC):
+    """One graph, ready to run. Inputs and outputs are float32 arrays by name, with the shapes of the manifest."""
+
+    def __init__(self, graph: GraphInfo) -> None:
+        self.graph = graph
+
+    def infer(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+        """Run the graph. Raises :class:`EngineError` naming the input whose name, shape or type is wrong."""
+        if inputs.keys() != {i.name for i in self.graph.inputs}:
+            expected = ", ".join(i.name for i in self.graph.inputs)
+            raise EngineError(f"graph {self.graph.name} was given {', '.join(inputs)}; expected {expected}")
+        for info in self.graph.inputs:
+            given = inputs[info.name]
+            if given.shape != info.shape or given.dtype != np.float32:
+                raise EngineError(
+                    f"input {info.name} of graph {self.graph.name} is {given.dtype} {list(given.shape)}; "
+                    f"expected float32 {list(info.shape)}"
+                )
+        return self.infer_impl(inputs)
+
+    @abstractmethod
+    def infer_impl(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+        """Run the graph on inputs that have been checked; the outputs are new arrays."""
+
+
+def list_engines() -> dict[str, bool]:
+    """Return every known engine and whether its package is installed."""
+    return {name: importlib.util.find_spec(package) is not None for name, (_, package) in ENGINES.items()}
+
+
+def load_engines(bundle: Bundle, engine: str, options: EngineOptions | None = None) -> dict[str, Engine]:
+    """Build an engine for every graph of the bundle, after checking the graph's sha256."""
+    if engine not in ENGINES:
+        raise known("engine", engine, ENGINES)
+    target, package = ENGINES[engine]
+    if importlib.util.find_spec(package) is None:
+        raise EngineError(f"engine {engine} is not installed; run `pip install 'vidprism-edge[{engine}]'`")
+    module, name = target.split(":")
+    build = getattr(importlib.import_module(module), name)
+    options = options or EngineOptions()
+    return {graph: build(bundle.graphs[graph], bundle.graph_file(graph), options) for graph in bundle.graphs}

@@ -1,0 +1,184 @@
+"""The export pipeline: small stages with declared inputs and outputs, checked before anything runs.
+
+A graph comes from :mod:`vidprism_edge.export.graphs`, its golden vectors from :mod:`vidprism_edge.export.golden`, and
+both are proved by :mod:`vidprism_edge.export.verification` before the bundle takes its place.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vidprism_edge.bundle import MANIFEST, Bundle, GraphInfo, Manifest, TensorInfo, hash_file, writing
+from vidprism_edge.errors import ParityError
+from vidprism_edge.export.golden import GoldenMaker
+from vidprism_edge.export.graphs import GraphSpec, count_macs, describe_graphs, shape_of, to_onnx
+from vidprism_edge.export.targets import check_target
+from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, verify_bundle
+from vidprism_edge.model.network import VidPrism, build
+from vidprism_edge.spec import ModelSpec
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What is exported, for what, and where to."""
+
+    spec: ModelSpec
+    targets: tuple[str, ...]
+    output: Path
+    seed: int = 0
+    random_weights: bool = False
+    force: bool = False
+    atol: float = ATOL
+    rtol: float = RTOL
+    #: the command that repeats this export, kept as ``reproduce.sh``
+    command: str = ""
+
+
+@dataclass(slots=True)
+class Job:
+    """What the stages hand on; a field is filled by the stage that names it in ``provides``."""
+
+    options: ExportOptions
+    folder: Path
+    progress: Progress
+    net: VidPrism | None = None
+    graphs: dict[str, GraphSpec] = field(default_factory=dict)
+    infos: list[GraphInfo] = field(default_factory=list)
+    golden: list[str] = field(default_factory=list)
+    manifest: Manifest | None = None
+    parity: ParityReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step: the fields of the job that must be there before it, and those that are there after it."""
+
+    name: str
+    run: Callable[[Any], None]
+    requires: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+
+
+def _build(job: Job) -> None:
+    job.net = build(job.options.spec, seed=job.options.seed, random_weights=job.options.random_weights)
+    job.graphs = {graph.name: graph for graph in describe_graphs(job.net)}
+
+
+def _trace(job: Job) -> None:
+    (job.folder / "graphs/onnx").mkdir(parents=True)
+    for done, graph in enumerate(job.graphs.values()):
+        job.progress(f"graph {graph.name}", done, len(job.graphs))
+        file = f"graphs/onnx/{graph.name}.onnx"
+        model = to_onnx(graph, job.folder / file)
+        outputs = tuple(TensorInfo(value.name, shape_of(value)) for value in model.graph.output)
+        job.infos.append(
+            GraphInfo(
+                name=graph.name,
+                file=file,
+                precision="fp32",
+                macs=count_macs(model),
+                sha256=hash_file(job.folder / file),
+                inputs=graph.inputs,
+                outputs=outputs,
+            )
+        )
+
+
+def _make_golden(job: Job) -> None:
+    maker = GoldenMaker(job.options.spec, job.graphs, job.options.seed)
+    maker.make()
+    job.golden = [f"golden/{name}" for name in maker.save(job.folder / "golden")]
+
+
+def _describe(job: Job) -> None:
+    """Write everything that is not a graph, and the manifest, which names every file by its hash."""
+    options, spec = job.options, job.options.spec
+    (job.folder / "labels.txt").write_text("\n".join(spec.labels) + "\n", encoding="utf-8")
+    script = job.folder / "reproduce.sh"
+    script.write_text(f"#!/bin/sh\n# repeats the export that made this bundle\n{options.command}\n", encoding="utf-8")
+    script.chmod(0o755)
+    files = ["labels.txt", "reproduce.sh", *job.golden]
+    job.manifest = Manifest(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        spec=spec,
+        trained=False,
+        random_weights=options.random_weights,
+        seed=options.seed,
+        targets=options.targets,
+        graphs=tuple(job.infos),
+        files={name: hash_file(job.folder / name) for name in files},
+        licences={"vidprism-edge": "Apache-2.0", spec.encoder.source: spec.encoder.licence},
+        tools={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("vidprism-edge", "torch", "onnx", "numpy")},
+        },
+    )
+    _write_manifest(job)
+
+
+def _write_manifest(job: Job) -> None:
+    data = msgspec.json.format(msgspec.json.encode(job.manifest), indent=2)
+    (job.folder / MANIFEST).write_bytes(data + b"\n")
+
+
+def _prove(job: Job) -> None:
+    """Replay the golden vectors on ONNX Runtime; raises :class:`ParityError` and nothing is left behind."""
+    report = verify_bundle(Bundle.open(job.folder), atol=job.options.atol, rtol=job.options.rtol)
+    if not report.passed:
+        worst = max(report.outputs, key=lambda o: o.of_tolerance)
+        raise ParityError(
+            f"graph {worst.graph} does not agree with torch: output {worst.output} is off by {worst.max_error:.3g} in "
+            f"case {worst.worst_case}, {worst.of_tolerance:.1f} times the tolerance; nothing was written"
+        )
+    job.parity = report
+    file = "reports/parity.json"
+    (job.folder / "reports").mkdir()
+    (job.folder / file).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    assert job.manifest is not None
+    files = {**job.manifest.files, file: hash_file(job.folder / file)}
+    job.manifest = msgspec.structs.replace(job.manifest, files=files)
+    _write_manifest(job)
+
+
+STAGES = (
+    Stage("build the network", _build, (), ("net", "graphs")),
+    Stage("export the graphs", _trace, ("graphs",), ("infos",)),
+    Stage("make golden vectors", _make_golden, ("graphs",), ("golden",)),
+    Stage("write the manifest", _describe, ("infos", "golden"), ("manifest",)),
+    Stage("prove parity", _prove, ("manifest",), ("parity",)),
+)
+
+
+def check_stages(stages: tuple[Stage, ...]) -> None:
+    """Raise ``ValueError`` if a stage needs what no stage before it provides."""
+    there: set[str] = set()
+    for stage in stages:
+        if missing := set(stage.requires) - there:
+            raise ValueError(f"stage {stage.name!r} needs {', '.join(sorted(missing))}, which nothing before it provides")
+        there |= set(stage.provides)
+
+
+def export_bundle(options: ExportOptions, progress: Progress = lambda *_: None) -> Bundle:
+    """Run the stages and return the bundle at ``options.output``; on any error nothing is left there."""
+    for target in options.targets:
+        check_target(target)
+    check_stages(STAGES)
+    with writing(options.output, force=options.force) as folder:
+        job = Job(options, folder, progress)
+        for number, stage in enumerate(STAGES):
+            progress(stage.name, number, len(STAGES))
+            stage.run(job)
+            if empty := [name for name in stage.provides if not getattr(job, name)]:
+                raise ValueError(f"stage {stage.name!r} did not provide {', '.join(empty)}")
+    progress("done", len(STAGES), len(STAGES))
+    return Bundle.open(options.output)

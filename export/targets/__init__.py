@@ -1,0 +1,50 @@
+"""The targets that a bundle can be exported for. One line a target; its module is imported when it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vidprism_edge.errors import EngineError, known
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """A target's name, what it is for, and whether this version can export for it (and if not, why)."""
+
+    name: str
+    summary: str
+    available: bool
+    reason: str = ""
+
+
+TARGETS: dict[str, TargetInfo] = {
+    target.name: target
+    for target in (
+        TargetInfo("onnx", "fp32 ONNX graphs for ONNX Runtime on x86-64 and ARM", available=True),
+        TargetInfo(
+            "openvino",
+            "OpenVINO IR for Intel processors, GPUs and NPUs",
+            available=False,
+            reason="IR conversion, precision choice and the OpenVINO engine are not built yet",
+        ),
+        TargetInfo(
+            "jetson",
+            "typed FP16 and INT8 graphs for TensorRT on NVIDIA Jetson",
+            available=False,
+            reason="typed graphs, calibration and the on-device build are not built yet",
+        ),
+    )
+}
+
+
+def check_target(name: str) -> TargetInfo:
+    """Return the target ``name``; errors name the known ones, or what an unfinished one cannot do yet."""
+    if name not in TARGETS:
+        raise known("target", name, TARGETS)
+    target = TARGETS[name]
+    if not target.available:
+        raise EngineError(
+            f"target {name} cannot be exported by this version: {target.reason}. "
+            "Nothing was written; `--target onnx` writes portable graphs that run on ONNX Runtime today"
+        )
+    return target

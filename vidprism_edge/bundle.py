@@ -1,0 +1,202 @@
+"""What ships: a folder with a manifest, graphs, golden vectors and reports.
+
+Every file is checked against its sha256 before it is used, a path that leaves the bundle is refused, and nothing
+is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vidprism_edge.errors import BundleError, UsageError
+from vidprism_edge.spec import COMPONENTS, ModelSpec
+
+BUNDLE_SCHEMA = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 4 << 20
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Name, static shape and element type of a graph's input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+class GraphInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One component's graph. ``file`` is relative to the bundle; ``macs`` are multiply-accumulates of one run."""
+
+    name: str
+    file: str
+    precision: str
+    macs: int
+    sha256: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The bundle's table of contents."""
+
+    schema: int = BUNDLE_SCHEMA
+    created: str
+    spec: ModelSpec
+    #: False until the labels come from training; everything that shows a label then says "untrained".
+    trained: bool
+    #: True where even the frozen encoder is random: fit for latency work only.
+    random_weights: bool
+    seed: int
+    targets: tuple[str, ...]
+    graphs: tuple[GraphInfo, ...]
+    #: sha256 of every other file, by path relative to the bundle.
+    files: dict[str, str]
+    licences: dict[str, str]
+    tools: dict[str, str]
+    engines: str = "portable"
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal text."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Bundle:
+    """An opened bundle. Errors are :class:`BundleError` and say which file is wrong and what to do."""
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.graphs = {graph.name: graph for graph in manifest.graphs}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open the bundle in a folder; files are read and checked when they are used."""
+        root = Path(path)
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise BundleError(f"{root} {what}; expected a bundle folder written by `vidprism-edge export`")
+        file = root / MANIFEST
+        try:
+            if file.stat().st_size > MAX_MANIFEST_BYTES:
+                raise BundleError(f"{file} has {file.stat().st_size} bytes, expected at most {MAX_MANIFEST_BYTES}")
+            data = file.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{root} is not a bundle: {MANIFEST} cannot be read ({error.strerror})") from None
+        try:
+            manifest = msgspec.json.decode(data, type=Manifest)
+        except (msgspec.MsgspecError, UsageError, UnicodeDecodeError) as error:
+            raise BundleError(f"{file} is not a manifest that this version reads: {error}; export again") from None
+        if manifest.schema != BUNDLE_SCHEMA:
+            raise BundleError(f"{file} has schema {manifest.schema}, this version reads {BUNDLE_SCHEMA}; export again")
+        bundle = cls(root, manifest)
+        missing = [name for name in COMPONENTS if name not in bundle.graphs]
+        if missing:
+            raise BundleError(f"{file} lists no graph {', '.join(missing)}; expected {', '.join(COMPONENTS)}")
+        for name in (*manifest.files, *(graph.file for graph in manifest.graphs)):
+            bundle.locate(name)
+        return bundle
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.manifest.spec
+
+    @cached_property
+    def macs(self) -> dict[str, int]:
+        """Multiply-accumulates of one run of each component."""
+        return {graph.name: graph.macs for graph in self.manifest.graphs}
+
+    def locate(self, name: str) -> Path:
+        """Return the path of a bundled file, refusing one that leaves the bundle."""
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
+            raise BundleError(f"the manifest of {self.root} names {name!r}, which leaves the bundle; do not use it")
+        path = self.root / pure
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise BundleError(f"{path} is a link that leaves the bundle; do not use it")
+        return path
+
+    def _checked(self, name: str, sha256: str) -> Path:
+        path = self.locate(name)
+        if not path.is_file():
+            raise BundleError(f"{path} is missing from the bundle; export again or copy the whole folder")
+        if hash_file(path) != sha256:
+            raise BundleError(f"{path} does not have the sha256 of the manifest: it is damaged or was changed; export again")
+        return path
+
+    def file(self, name: str) -> Path:
+        """Return the path of a bundled file after checking its sha256."""
+        if name not in self.manifest.files:
+            raise BundleError(f"{name} is not listed in the manifest of {self.root}")
+        return self._checked(name, self.manifest.files[name])
+
+    def graph_file(self, name: str) -> Path:
+        """Return the path of a component's graph after checking its sha256."""
+        return self._checked(self.graphs[name].file, self.graphs[name].sha256)
+
+    def check(self) -> int:
+        """Check every file against its sha256; return how many there are."""
+        for graph in self.manifest.graphs:
+            self.graph_file(graph.name)
+        for name in self.manifest.files:
+            self.file(name)
+        return len(self.manifest.graphs) + len(self.manifest.files)
+
+    def golden(self, name: str) -> Iterator[tuple[str, Arrays, Arrays]]:
+        """Yield (case, inputs, reference outputs) of a component's golden vectors."""
+        path = self.file(f"golden/{name}.npz")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                cases: dict[str, tuple[Arrays, Arrays]] = {}
+                for key in stored.files:
+                    case, side, tensor = key.split("/")
+                    cases.setdefault(case, ({}, {}))[side == "output"][tensor] = stored[key]
+        except (ValueError, OSError, KeyError) as error:
+            raise BundleError(f"{path} does not hold golden vectors: {error}; export again") from None
+        yield from ((case, *arrays) for case, arrays in cases.items())
+
+
+@contextmanager
+def writing(output: Path, *, force: bool) -> Iterator[Path]:
+    """Give an empty folder beside ``output`` that takes its place only when the block ends without an error.
+
+    An existing bundle is kept until then, and never replaced without ``force``.
+    """
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists; give another --output, or --force to replace it")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise UsageError(f"{output} exists and is not a bundle; --force replaces bundles only, give another --output")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise UsageError(f"cannot write to {output.parent}: {error.strerror}; give another --output") from None
+    try:
+        folder.chmod(0o755)
+        yield folder
+        if output.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+            os.replace(output, old / "bundle")
+            os.replace(folder, output)
+            shutil.rmtree(old)
+        else:
+            os.replace(folder, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

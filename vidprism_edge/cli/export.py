@@ -1,0 +1,74 @@
+"""``vidprism-edge export``: from a preset to a bundle."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from vidprism_edge.errors import UsageError
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Parse ``--labels``: names separated by commas, or a file with one name a line."""
+    path = Path(text)
+    if path.suffix == ".txt":
+        try:
+            names = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the labels from {path}: {error}; expected one name a line") from None
+    else:
+        names = text.split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def command(
+    target: Annotated[list[str], typer.Option("--target", help="onnx, openvino or jetson; repeatable.")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the bundle [PRESET.vpbundle].")] = None,
+    preset: Annotated[str, typer.Option(help="nano, clip-b32 or clip-b16.")] = "nano",
+    labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 (the others are not available yet).")] = "fp32",
+    random_weights: Annotated[bool, typer.Option(help="Random encoder too: for latency work only.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of untrained weights and of golden data.")] = 0,
+    atol: Annotated[float, typer.Option(help="Absolute part of the parity tolerance.")] = 1e-4,
+    rtol: Annotated[float, typer.Option(help="Relative part of the parity tolerance.")] = 1e-4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
+) -> None:
+    """Write a bundle: every component its own graph, with golden vectors, hashes and proof of parity."""
+    from vidprism_edge.cli.console import progress_bar, say
+    from vidprism_edge.export.targets import check_target
+    from vidprism_edge.spec import load_preset
+
+    for name in target:
+        check_target(name)
+    if precision != "fp32":
+        raise UsageError(f"precision {precision!r} is not available for target {target[0]} yet; expected fp32")
+    spec = load_preset(preset, read_labels(labels) if labels is not None else None)
+    if encoder is not None:
+        if spec.encoder.kind != "clip":
+            raise UsageError(f"--encoder is for the clip presets; preset {preset} has {spec.encoder.kind}")
+        spec = msgspec.structs.replace(spec, encoder=msgspec.structs.replace(spec.encoder, source=encoder))
+    folder = output or Path(f"{preset}.vpbundle")
+    if folder.exists() and not force:
+        raise UsageError(f"{folder} exists; give another --output, or --force to replace it")
+    if dry_run:
+        say(f"would export preset {preset} ({len(spec.labels)} labels) for {', '.join(target)} to {folder}")
+        return
+    from vidprism_edge.export.pipeline import ExportOptions, export_bundle
+
+    options = ExportOptions(
+        spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
+        force=force, atol=atol, rtol=rtol, command=shlex.join(["vidprism-edge", *sys.argv[1:]]),
+    )  # fmt: skip
+    with progress_bar(f"export {preset}") as progress:
+        bundle = export_bundle(options, progress)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+    say(f"{folder}: {len(bundle.graphs)} graphs, {size:.1f} MB, parity proved on ONNX Runtime")
+    if not bundle.manifest.trained:
+        say("the trained parts are still random: its labels mean nothing and are shown as untrained")

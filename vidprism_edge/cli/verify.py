@@ -1,0 +1,60 @@
+"""``vidprism-edge verify``: replay a bundle's golden vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidprism_edge.errors import ParityError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    engine: Annotated[str, typer.Option(help="What executes the graphs.")] = "onnxruntime",
+    atol: Annotated[float, typer.Option(help="Absolute part of the tolerance.")] = 1e-4,
+    rtol: Annotated[float, typer.Option(help="Part of the tolerance relative to the reference.")] = 1e-4,
+    threads: Annotated[int, typer.Option(help="Threads a graph may use; 0: the engine's choice.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Check every hash, replay the golden vectors and print the largest error of every graph; exit 4 if any fails."""
+    from vidprism_edge.bundle import Bundle
+    from vidprism_edge.cli.console import print_json, progress_bar
+    from vidprism_edge.export.verification import verify_bundle
+    from vidprism_edge.runtimes.engines import EngineOptions
+
+    opened = Bundle.open(bundle)
+    with progress_bar(f"verify on {engine}") as progress:
+        done: list[str] = []
+
+        def move(name: str) -> None:
+            done.append(name)
+            progress(name, len(done), len(opened.graphs))
+
+        report = verify_bundle(
+            opened, engine, atol=atol, rtol=rtol, options=EngineOptions(threads), progress=move
+        )
+    if as_json:
+        print_json(report)
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for column in ("graph", "output", "cases", "largest error", "of tolerance", "cosine", "worst case", ""):
+            table.add_column(column, no_wrap=True)
+        for graph in opened.graphs:
+            o = report.worst(graph)
+            table.add_row(
+                o.graph, o.output, str(o.cases), f"{o.max_error:.2e}", f"{o.of_tolerance:.1%}", f"{o.cosine:.9f}",
+                o.worst_case, "ok" if o.passed else "FAILED",
+            )  # fmt: skip
+        Console(width=None if Console().is_terminal else 140).print(table)
+        print(f"tolerance {atol:g} + {rtol:g} * |reference|, {report.files} files checked, engine {engine}")
+    if not report.passed:
+        worst = max(report.outputs, key=lambda o: o.of_tolerance)
+        raise ParityError(
+            f"graph {worst.graph} is off by {worst.max_error:.3g} on output {worst.output} (case {worst.worst_case}), "
+            f"{worst.of_tolerance:.3g} times its tolerance; export again, or try another version of {engine}"
+        )

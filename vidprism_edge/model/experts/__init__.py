@@ -1,0 +1,1 @@
+"""The three experts: spatial, temporal and hybrid."""
