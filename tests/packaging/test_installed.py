@@ -1,0 +1,114 @@
+"""The wheel in an empty environment outside the repository, with what a device has and nothing more."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vidprism_edge.cli.main import EXTRA_OF
+
+ABSENT = ("torch", "onnx", "onnxscript", "openvino", "tensorrt", "tensorrt_rtx", "transformers", "matplotlib")
+
+#: Imports every module; prints {module: what its import raised, None for nothing}.
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import vidprism_edge
+assert "site-packages" in vidprism_edge.__file__, vidprism_edge.__file__
+result = {}
+def walk(package):
+    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        try:
+            module = importlib.import_module(info.name)
+        except ModuleNotFoundError as error:
+            result[info.name] = error.name or str(error)
+        except BaseException as error:
+            result[info.name] = repr(error)
+        else:
+            result[info.name] = None
+            if info.ispkg:
+                walk(module)
+walk(vidprism_edge)
+json.dump({"modules": result, "heavy": sorted(set(sys.argv[1:]) & set(sys.modules))}, sys.stdout)
+"""
+
+#: These may need an extra, and then say which package is missing; all others import on a bare device.
+MAY_NEED_AN_EXTRA = ("vidprism_edge.model", "vidprism_edge.export", "vidprism_edge.calibration")
+#: ... but these are used on a device too.
+ON_A_DEVICE = (
+    "vidprism_edge.model",
+    "vidprism_edge.export",
+    "vidprism_edge.export.targets",
+    "vidprism_edge.calibration",
+)
+
+
+def check_imports(report: dict[str, dict[str, str | None]]) -> None:
+    modules = report["modules"]
+    assert {"vidprism_edge.spec", "vidprism_edge.runtimes._native", "vidprism_edge.cli.main"} <= set(modules)
+    for name, failure in modules.items():
+        if failure is None:
+            continue
+        may_fail = name.startswith(MAY_NEED_AN_EXTRA) and name not in ON_A_DEVICE
+        assert may_fail, f"{name} does not import on a device: {failure}"
+        assert failure.partition(".")[0] in EXTRA_OF, f"{name}: {failure}"
+
+
+def test_what_is_heavy_is_absent(device):
+    for name in ABSENT:
+        assert device.run("-c", f"import {name}").returncode != 0, f"{name} is installed"
+
+
+def test_every_module_of_the_device_side_imports(device):
+    done = device.run("-c", IMPORT_ALL, *ABSENT)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    check_imports(report)
+    assert report["heavy"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["targets"], ["targets", "--json"], ["doctor", "--json"]]
+)
+def test_the_commands_that_need_no_bundle_run(device, arguments):
+    done = device.command(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+
+
+def test_export_says_what_to_install(device):
+    done = device.command("export", "--target", "onnx", "--preset", "nano", "--output", "x.vpbundle")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "vidprism-edge[" in done.stderr
+    assert not list(device.folder.iterdir())
+
+
+# ---- commands on a bundle: add a row for each command that a device runs ---------------------------------
+#: Arguments of a command; BUNDLE stands for the path of an exported bundle.
+BUNDLE_COMMANDS: list[list[str]] = []
+
+
+@pytest.mark.parametrize("arguments", BUNDLE_COMMANDS, ids=lambda arguments: arguments[0])
+def test_the_commands_on_a_bundle_run(device, device_bundle, arguments):
+    done = device.command(*(str(device_bundle) if word == "BUNDLE" else word for word in arguments))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def device_bundle(device, cli):
+    """A bundle of preset nano, exported by the development environment."""
+    bundle = device.folder.parent / "x.vpbundle"
+    done = cli("export", "--target", "onnx", "--preset", "nano", "--output", bundle)
+    assert done.returncode == 0, done.stderr
+    return bundle
+
+
+@pytest.mark.slow
+def test_the_floor_of_python_builds_from_source_and_imports(distributions, python_3_10, install, tmp_path):
+    requirement = f"vidprism-edge[onnxruntime] @ {distributions.source.as_uri()}"
+    installed = install(python_3_10, tmp_path, [requirement])
+    done = installed.run("-c", IMPORT_ALL, *ABSENT)
+    assert done.returncode == 0, done.stderr
+    check_imports(json.loads(done.stdout))
+    assert installed.command("doctor").returncode == 0
