@@ -1,0 +1,210 @@
+/* From Python objects to what vpe.h takes, each with an error that says what was given and what was expected. */
+#ifndef VPE_BINDING_ARGS_H
+#define VPE_BINDING_ARGS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "vpe/vpe.h"
+
+/* What fits, however much there is to say. */
+typedef struct text {
+    char bytes[320];
+    size_t used;
+} text;
+
+static void add(text *t, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(t->bytes + t->used, sizeof t->bytes - t->used, format, args);
+    va_end(args);
+    if (n > 0)
+        t->used += (size_t)n < sizeof t->bytes - t->used ? (size_t)n : sizeof t->bytes - t->used - 1;
+}
+
+static void add_numbers(text *t, const char *open, const Py_ssize_t *numbers, int n) {
+    add(t, "%s", open);
+    for (int i = 0; i < n; i++)
+        add(t, i ? ", %lld" : "%lld", (long long)numbers[i]);
+}
+
+static void describe(const Py_buffer *view, text *t) {
+    t->used = 0;
+    add(t, "dtype code '%s'", view->format ? view->format : "B");
+    add_numbers(t, ", shape (", view->shape, view->ndim);
+    add_numbers(t, "), strides (", view->strides, view->ndim);
+    add(t, ")%s", view->readonly ? ", read-only" : "");
+}
+
+static int wrong(const Py_buffer *view, const char *name, const char *expected) {
+    text given;
+    describe(view, &given);
+    PyErr_Format(PyExc_ValueError, "%s: given %s; expected %s", name, given.bytes, expected);
+    return -1;
+}
+
+/* A view with its strides; the caller releases it. */
+static int view_of(PyObject *object, const char *name, Py_buffer *view, int writable) {
+    if (!PyObject_CheckBuffer(object)) {
+        PyErr_Format(PyExc_ValueError, "%s: given %R; expected a numpy array", name, (PyObject *)Py_TYPE(object));
+        return -1;
+    }
+    return PyObject_GetBuffer(object, view, writable ? PyBUF_RECORDS : PyBUF_RECORDS_RO);
+}
+
+static int has_format(const Py_buffer *view, char code) {
+    const char *f = view->format ? view->format : "B";
+    if (f[0] == '<' || f[0] == '=' || f[0] == '@')
+        f++;
+    return f[0] == code && f[1] == 0;
+}
+
+static int is_contiguous(const Py_buffer *view) {
+    Py_ssize_t step = view->itemsize;
+    for (int i = view->ndim - 1; i >= 0; i--) {
+        if (view->shape[i] != 1 && view->strides[i] != step)
+            return 0;
+        step *= view->shape[i];
+    }
+    return 1;
+}
+
+/* A frame of B, G, R bytes: any stride from row to row. 0, or -1 with the error set and nothing to release. */
+static int frame_of(PyObject *object, const char *name, Py_buffer *view, vpe_frame *frame) {
+    static const char expected[] = "uint8 [H, W, 3] with sides of 1 to 16384, pixels 3 bytes apart and rows at least "
+                                   "W * 3 bytes apart";
+    if (view_of(object, name, view, 0) < 0)
+        return -1;
+    int ok = has_format(view, 'B') && view->ndim == 3 && view->shape[2] == 3 && view->shape[0] > 0 &&
+             view->shape[1] > 0 && view->shape[0] <= VPE_MAX_SIDE && view->shape[1] <= VPE_MAX_SIDE;
+    if (ok && (view->strides[2] != 1 || (view->shape[1] > 1 && view->strides[1] != 3)))
+        ok = 0;
+    if (ok) {
+        *frame = (vpe_frame){
+            .format = VPE_BGR24,
+            .width = (int32_t)view->shape[1],
+            .height = (int32_t)view->shape[0],
+            .plane = {view->buf},
+            .stride = {view->strides[0]},
+        };
+        const Py_ssize_t stride = view->strides[0] < 0 ? -view->strides[0] : view->strides[0];
+        ok = view->shape[0] == 1 || stride >= view->shape[1] * 3;
+    }
+    if (ok)
+        return 0;
+    wrong(view, name, expected);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+/* A contiguous array of the shape given (-1: any). */
+static int array_of(PyObject *object, const char *name, Py_buffer *view, int writable, char code, int ndim,
+                    const Py_ssize_t *shape) {
+    if (view_of(object, name, view, writable) < 0)
+        return -1;
+    int ok = has_format(view, code) && view->ndim == ndim && is_contiguous(view);
+    for (int i = 0; ok && i < ndim; i++)
+        ok = shape[i] < 0 || view->shape[i] == shape[i];
+    if (ok)
+        return 0;
+    text expected = {.used = 0};
+    add(&expected, "a contiguous%s %s [", writable ? " writable" : "", code == 'f' ? "float32" : "uint8");
+    for (int i = 0; i < ndim; i++)
+        if (shape[i] < 0)
+            add(&expected, i ? ", any" : "any");
+        else
+            add(&expected, i ? ", %lld" : "%lld", (long long)shape[i]);
+    add(&expected, "]");
+    wrong(view, name, expected.bytes);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+static int ints_of(PyObject *object, const char *name, const char *expected, int32_t *out, int n) {
+    PyObject *list = PySequence_List(object);
+    if (list && PyList_Size(list) == n) {
+        int ok = 1;
+        for (int i = 0; ok && i < n; i++) {
+            PyObject *item = PyNumber_Index(PyList_GetItem(list, i));
+            const long long v = item ? PyLong_AsLongLong(item) : -1;
+            Py_XDECREF(item);
+            ok = !PyErr_Occurred() && v >= INT32_MIN && v <= INT32_MAX;
+            out[i] = ok ? (int32_t)v : 0;
+        }
+        Py_DECREF(list);
+        if (ok)
+            return 0;
+    } else {
+        Py_XDECREF(list);
+    }
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s: given %R; expected %s", name, object, expected);
+    return -1;
+}
+
+static int box_of(PyObject *object, const char *name, vpe_box *box) {
+    int32_t v[4];
+    if (ints_of(object, name, "whole numbers (x, y, w, h) in pixels", v, 4) < 0)
+        return -1;
+    *box = (vpe_box){v[0], v[1], v[2], v[3]};
+    return 0;
+}
+
+static int floats_of(PyObject *object, const char *name, float *out) {
+    PyObject *list = PySequence_List(object);
+    if (list && PyList_Size(list) == 3) {
+        for (int i = 0; i < 3; i++)
+            out[i] = (float)PyFloat_AsDouble(PyList_GetItem(list, i));
+        Py_DECREF(list);
+        if (!PyErr_Occurred())
+            return 0;
+    } else {
+        Py_XDECREF(list);
+    }
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s: given %R; expected three numbers (R, G, B)", name, object);
+    return -1;
+}
+
+static int fit_of(PyObject *mean, PyObject *std, int letterbox, Py_ssize_t size, vpe_fit *fit) {
+    fit->size = (int32_t)size;
+    fit->letterbox = letterbox;
+    if (floats_of(mean, "mean3", fit->mean) < 0 || floats_of(std, "std3", fit->std) < 0)
+        return -1;
+    for (int c = 0; c < 3; c++)
+        if (!(fit->std[c] > 0)) {
+            PyErr_Format(PyExc_ValueError, "std3: given %R; expected three numbers above 0", std);
+            return -1;
+        }
+    return 0;
+}
+
+static PyObject *raise_status(vpe_status status) {
+    PyObject *type = PyExc_ValueError;
+    if (status == VPE_ERR_MEMORY)
+        return PyErr_NoMemory();
+    if (status == VPE_ERR_BUSY)
+        type = PyExc_RuntimeError;
+    if (status == VPE_ERR_GONE)
+        type = PyExc_KeyError;
+    PyErr_SetString(type, vpe_status_text(status));
+    return NULL;
+}
+
+static PyObject *raise_box(vpe_status status, const vpe_box *box, int32_t width, int32_t height, int32_t size) {
+    if (status == VPE_ERR_BOX)
+        return PyErr_Format(PyExc_ValueError,
+                            "box: given (x, y, w, h) = (%d, %d, %d, %d); expected w and h of at least 1 and a box "
+                            "inside the frame of width %d, height %d",
+                            box->x, box->y, box->w, box->h, width, height);
+    if (status == VPE_ERR_SCALE)
+        return PyErr_Format(PyExc_ValueError,
+                            "box: given (x, y, w, h) = (%d, %d, %d, %d) for an output of %d pixels; expected at most "
+                            "128 source pixels to one output pixel",
+                            box->x, box->y, box->w, box->h, size);
+    return raise_status(status);
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* What the files of the library share and no user sees. */
+#ifndef VPE_INTERNAL_H
+#define VPE_INTERNAL_H
+
+#include "kernels.h"
+#include "vpe/vpe.h"
+
+/* ---- arena: one block of memory cut up; with base == NULL it only counts --------------------------------------- */
+
+#define VPE_ALIGN 64
+
+typedef struct vpe_arena {
+    unsigned char *base;
+    size_t used;
+} vpe_arena;
+
+static inline void *vpe_take(vpe_arena *arena, size_t bytes) {
+    void *p = arena->base ? arena->base + arena->used : NULL;
+    arena->used += (bytes + VPE_ALIGN - 1) / VPE_ALIGN * VPE_ALIGN;
+    return p;
+}
+
+/* The start of a caller's scratch memory, aligned: the sizes given out hold VPE_ALIGN bytes more for it. */
+static inline unsigned char *vpe_aligned(void *p) {
+    return (unsigned char *)(((uintptr_t)p + VPE_ALIGN - 1) & ~(uintptr_t)(VPE_ALIGN - 1));
+}
+
+/* ---- frames ---------------------------------------------------------------------------------------------------- */
+
+vpe_status vpe_frame_check(const vpe_frame *frame);
+vpe_status vpe_box_check(const vpe_box *box, int32_t width, int32_t height);
+
+static inline size_t vpe_blocks(int32_t pixels) {
+    return ((size_t)pixels + VPE_BLOCK - 1) / VPE_BLOCK;
+}
+
+/* ---- area.c: where each output pixel comes from ----------------------------------------------------------------- */
+
+typedef struct vpe_vaxis {
+    int32_t n, shift;
+    double scale;
+    vpe_vtap *tap;
+} vpe_vaxis;
+
+/* The axes have room for n outputs of sources up to `longest` pixels. */
+void vpe_haxis_take(vpe_haxis *axis, vpe_arena *arena, int32_t n, int32_t longest);
+void vpe_vaxis_take(vpe_vaxis *axis, vpe_arena *arena, int32_t n);
+void vpe_haxis_area(vpe_haxis *axis, int32_t source, int32_t n);
+void vpe_vaxis_area(vpe_vaxis *axis, int32_t source, int32_t n);
+int vpe_fit_ok(const vpe_fit *fit);
+int vpe_scale_ok(const vpe_box *box, const vpe_fit *fit);
+/* The part of a size x size picture that the box fills. */
+void vpe_content(const vpe_box *box, int32_t size, int letterbox, vpe_box *content);
+/* The small whole frame for a frame: longer side at most `longest`. */
+void vpe_small_size(int32_t width, int32_t height, int32_t longest, int32_t *w, int32_t *h);
+
+/* ---- pass.c: one crop on its way through the bands ---------------------------------------------------------------- */
+
+typedef struct vpe_job {
+    vpe_box box, content;
+    int32_t size;     /* float pictures: size x size; bytes: the content is all */
+    float mul[3], sub[3];
+    vpe_haxis hx;
+    vpe_vaxis vy;
+    float *out, *copy; /* planar floats; copy, where not NULL, gets the same */
+    uint8_t *bytes;    /* packed B, G, R instead */
+    int32_t next;      /* next output row */
+} vpe_job;
+
+typedef struct vpe_scratch {
+    uint16_t *v[3];  /* column sums */
+    int32_t *acc[3]; /* sums of an output row */
+} vpe_scratch;
+
+void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int32_t out_width);
+void vpe_job_take(vpe_job *job, vpe_arena *arena, int32_t n, int32_t out_height, int32_t width, int32_t height);
+vpe_status vpe_job_plan(vpe_job *job, const vpe_box *box, const vpe_fit *fit);
+vpe_status vpe_job_plan_bytes(vpe_job *job, int32_t width, int32_t height, int32_t out_width, int32_t out_height);
+/* Everything of the job that source rows before `end` can give. */
+void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_kernels *k, vpe_scratch *scratch);
+
+/* The luma of a frame, with room to the left of each row. */
+typedef struct vpe_luma {
+    uint8_t *rows;
+    size_t stride;
+} vpe_luma;
+
+void vpe_luma_take(vpe_luma *luma, vpe_arena *arena, int32_t width, int32_t height);
+
+typedef struct vpe_pass {
+    const vpe_frame *frame;
+    const vpe_luma *luma;    /* where this frame's luma goes */
+    const uint8_t *previous; /* NULL: motion is 0 */
+    size_t previous_stride;
+    uint32_t *sums; /* one row of blocks */
+    float *stats;   /* NULL: none wanted */
+    vpe_job *const *jobs;
+    size_t job_count;
+    vpe_scratch *scratch;
+} vpe_pass;
+
+void vpe_pass_run(const vpe_pass *pass, const vpe_kernels *k);
+
+/* ---- grid.c: which frame stands for which point ------------------------------------------------------------------- */
+
+typedef struct vpe_grid {
+    int64_t rate_mhz, interval;
+    int64_t t0, next;     /* next: first unresolved point */
+    int64_t last_due;
+    int due_before, sampled_before;
+    vpe_counts counts;
+} vpe_grid;
+
+int64_t vpe_grid_time(const vpe_grid *grid, int64_t k);
+void vpe_grid_start(vpe_grid *grid, int64_t t0);
+/* Counts the unresolved points before t as reset; 1 and an event where there are any. */
+int vpe_grid_drop(vpe_grid *grid, int64_t t, vpe_event *event);
+/* The kind of the next point for the frame at s, or -1 where it has to wait for a later one. */
+int vpe_grid_step(vpe_grid *grid, int64_t s, int64_t period, int *used, vpe_event *event);
+
+#endif

@@ -1,0 +1,49 @@
+/* The functions that touch pixels, one table a kernel set. Integers are the same, bit for bit, in every set. */
+#ifndef VPE_KERNELS_H
+#define VPE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One output row: source rows from `first`: one weighted `a` (if a), `full` of weight 1, one weighted `b` (if b).
+ * sum = (full rows << shift) + (row * a >> 8) + (row * b >> 8) + (a && b); a and b carry shift + 8 binary places. */
+typedef struct vpe_vtap {
+    int32_t first, full, last; /* last: the last source row touched */
+    uint16_t a, b;
+} vpe_vtap;
+
+/* Output column i: `taps` products of v[first[i] ..] and weight[i * taps ..] (padded with 0 to a multiple of 16). */
+typedef struct vpe_haxis {
+    int32_t n, taps;
+    double scale; /* what one grey level becomes */
+    int32_t *first, *count;
+    int16_t *weight;
+} vpe_haxis;
+
+#define VPE_PAD 64 /* elements that may be read, though they count nothing, behind a row of column sums */
+
+typedef struct vpe_kernels {
+    const char *name;
+    int (*supported)(void);
+    /* Y of n packed pixels: (c0 p0 + c1 p1 + c2 p2 + round) >> 8, the weights 29, 150, 77, or the reverse for RGB */
+    void (*luma3)(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round);
+    /* the sums of one row of blocks: [ceil(width / 16)][motion, energy, luma]; y and prev are `rows` rows.
+     * y[-1] is readable; the row above y is y - stride, and counts nothing where `top` */
+    void (*stats)(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
+                  size_t width, int top);
+    /* column sums of n samples in one, or n packed pixels in three planes */
+    void (*vsum1)(uint16_t *v, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int shift);
+    void (*vsum3)(uint16_t *const v[3], const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int shift);
+    void (*hsum)(int32_t *acc, const uint16_t *v, const vpe_haxis *axis);
+    /* acc * mul - sub */
+    void (*norm)(float *out, const int32_t *acc, size_t n, float mul, float sub);
+    /* three planes to packed bytes, acc * mul + 0.5 cut off */
+    void (*pack3)(uint8_t *out, int32_t *const acc[3], size_t n, float mul);
+} vpe_kernels;
+
+extern const vpe_kernels vpe_kernels_scalar;
+
+const vpe_kernels *vpe_kernels_now(void);
+
+#endif

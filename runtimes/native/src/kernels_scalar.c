@@ -1,0 +1,95 @@
+/* The reference: plain C, one loop a kernel. Every other set must give the same. */
+#include "kernels.h"
+
+#include <stdlib.h>
+
+static int always(void) {
+    return 1;
+}
+
+static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round) {
+    const unsigned c0 = rgb ? 77 : 29, c2 = rgb ? 29 : 77;
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint8_t)((c0 * src[3 * i] + 150u * src[3 * i + 1] + c2 * src[3 * i + 2] + (unsigned)round) >> 8);
+}
+
+static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
+                  size_t width, int top) {
+    for (size_t x0 = 0; x0 < width; x0 += 16, sums += 3) {
+        const size_t x1 = x0 + 16 < width ? x0 + 16 : width;
+        uint32_t motion = 0, energy = 0, luma = 0;
+        for (int r = 0; r < rows; r++) {
+            const uint8_t *row = y + (size_t)r * stride;
+            const uint8_t *up = r || !top ? row - stride : row;
+            const uint8_t *old = prev ? prev + (size_t)r * prev_stride : row;
+            for (size_t x = x0; x < x1; x++) {
+                const int left = row[x ? x - 1 : 0];
+                motion += (uint32_t)abs(row[x] - old[x]);
+                energy += (uint32_t)(abs(row[x] - left) + abs(row[x] - up[x]));
+                luma += row[x];
+            }
+        }
+        sums[0] = motion, sums[1] = energy, sums[2] = luma;
+    }
+}
+
+static inline uint16_t column(const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int shift) {
+    uint32_t full = 0, part = tap->a && tap->b;
+    if (tap->a) {
+        part += (uint32_t)*p * tap->a >> 8;
+        p += stride;
+    }
+    for (int32_t r = 0; r < tap->full; r++, p += stride)
+        full += *p;
+    if (tap->b)
+        part += (uint32_t)*p * tap->b >> 8;
+    return (uint16_t)((full << shift) + part);
+}
+
+static void vsum1(uint16_t *v, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int shift) {
+    src += tap->first * stride;
+    for (size_t x = 0; x < n; x++)
+        v[x] = column(src + x, stride, tap, shift);
+}
+
+static void vsum3(uint16_t *const v[3], const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int shift) {
+    src += tap->first * stride;
+    for (size_t x = 0; x < n; x++)
+        for (size_t c = 0; c < 3; c++)
+            v[c][x] = column(src + 3 * x + c, stride, tap, shift);
+}
+
+static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
+    for (int32_t i = 0; i < axis->n; i++) {
+        const uint16_t *p = v + axis->first[i];
+        const int16_t *w = axis->weight + (size_t)i * (size_t)axis->taps;
+        int32_t sum = 0;
+        for (int32_t t = 0; t < axis->count[i]; t++)
+            sum += (int32_t)p[t] * w[t];
+        acc[i] = sum;
+    }
+}
+
+static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)acc[i] * mul - sub;
+}
+
+static void pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < 3; c++)
+            out[3 * i + c] = (uint8_t)((float)acc[c][i] * mul + 0.5f);
+}
+
+const vpe_kernels vpe_kernels_scalar = {
+    .name = "scalar",
+    .supported = always,
+    .luma3 = luma3,
+    .stats = stats,
+    .vsum1 = vsum1,
+    .vsum3 = vsum3,
+    .hsum = hsum,
+    .norm = norm,
+    .pack3 = pack3,
+};

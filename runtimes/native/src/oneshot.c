@@ -1,0 +1,97 @@
+/* The single functions: the same pass with one job, in the caller's scratch memory. */
+#include "internal.h"
+
+#include <string.h>
+
+int vpe_fit_ok(const vpe_fit *fit) {
+    if (fit->size < 1 || fit->size > VPE_MAX_SIDE)
+        return 0;
+    for (int c = 0; c < 3; c++)
+        if (!(fit->std[c] > 0 && fit->std[c] < 1e6f && fit->mean[c] > -1e6f && fit->mean[c] < 1e6f))
+            return 0;
+    return 1;
+}
+
+static void lay_out(vpe_arena *arena, vpe_job *job, vpe_scratch *scratch, int32_t width, int32_t height,
+                    int32_t out_width, int32_t out_height) {
+    vpe_scratch_take(scratch, arena, width, out_width);
+    vpe_job_take(job, arena, out_width, out_height, width, height);
+}
+
+size_t vpe_resize_scratch(int32_t width, int32_t height, int32_t out_width, int32_t out_height) {
+    vpe_arena arena = {NULL, 0};
+    vpe_job job;
+    vpe_scratch scratch;
+    lay_out(&arena, &job, &scratch, width, height, out_width, out_height);
+    return arena.used + VPE_ALIGN;
+}
+
+vpe_status vpe_resize_area(const vpe_frame *frame, const vpe_box *box, const vpe_fit *fit, float *out,
+                           void *scratch_memory) {
+    if (!fit || !out || !scratch_memory || !vpe_fit_ok(fit))
+        return VPE_ERR_ARGUMENT;
+    vpe_status status = vpe_frame_check(frame);
+    if (status == VPE_OK)
+        status = vpe_box_check(box, frame->width, frame->height);
+    if (status != VPE_OK)
+        return status;
+    vpe_arena arena = {vpe_aligned(scratch_memory), 0};
+    vpe_job job = {.out = out};
+    vpe_scratch scratch;
+    lay_out(&arena, &job, &scratch, frame->width, frame->height, fit->size, fit->size);
+    status = vpe_job_plan(&job, box, fit);
+    if (status == VPE_OK)
+        vpe_job_run(&job, frame, frame->height, vpe_kernels_now(), &scratch);
+    return status;
+}
+
+vpe_status vpe_resize_area_u8(const vpe_frame *frame, int32_t out_width, int32_t out_height, uint8_t *out,
+                              void *scratch_memory) {
+    if (!out || !scratch_memory || out_width < 1 || out_height < 1 || out_width > VPE_MAX_SIDE ||
+        out_height > VPE_MAX_SIDE)
+        return VPE_ERR_ARGUMENT;
+    vpe_status status = vpe_frame_check(frame);
+    if (status != VPE_OK)
+        return status;
+    vpe_arena arena = {vpe_aligned(scratch_memory), 0};
+    vpe_job job = {.bytes = out};
+    vpe_scratch scratch;
+    lay_out(&arena, &job, &scratch, frame->width, frame->height, out_width, out_height);
+    status = vpe_job_plan_bytes(&job, frame->width, frame->height, out_width, out_height);
+    if (status == VPE_OK)
+        vpe_job_run(&job, frame, frame->height, vpe_kernels_now(), &scratch);
+    return status;
+}
+
+size_t vpe_stats_scratch(int32_t width, int32_t height) {
+    vpe_arena arena = {NULL, 0};
+    vpe_luma luma;
+    vpe_luma_take(&luma, &arena, width, height);
+    vpe_take(&arena, vpe_blocks(width) * 3 * sizeof(uint32_t));
+    return arena.used + VPE_ALIGN;
+}
+
+vpe_status vpe_block_stats(const vpe_frame *frame, const uint8_t *previous, uint8_t *luma_out, float *stats,
+                           void *scratch_memory) {
+    if (!luma_out || !stats || !scratch_memory)
+        return VPE_ERR_ARGUMENT;
+    const vpe_status status = vpe_frame_check(frame);
+    if (status != VPE_OK)
+        return status;
+    const size_t width = (size_t)frame->width;
+    vpe_arena arena = {vpe_aligned(scratch_memory), 0};
+    vpe_luma luma;
+    vpe_luma_take(&luma, &arena, frame->width, frame->height);
+    const vpe_pass pass = {
+        .frame = frame,
+        .luma = &luma,
+        .previous = previous,
+        .previous_stride = width,
+        .sums = vpe_take(&arena, vpe_blocks(frame->width) * 3 * sizeof(uint32_t)),
+        .stats = stats,
+    };
+    vpe_pass_run(&pass, vpe_kernels_now());
+    for (size_t y = 0; y < (size_t)frame->height; y++)
+        memcpy(luma_out + y * width, luma.rows + y * luma.stride, width);
+    return VPE_OK;
+}
