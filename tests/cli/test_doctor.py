@@ -68,7 +68,7 @@ def test_an_engine_whose_library_is_broken_is_named(monkeypatch):
     def describe():
         raise ImportError("libengine.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(doctor, "ENGINES", {"onnxruntime": (describe, True)})
+    monkeypatch.setattr(doctor, "ENGINES", {"onnxruntime": describe})
     assert [finding.state for finding in doctor.engines()] == ["fail", "fail"]
 
 

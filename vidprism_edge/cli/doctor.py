@@ -115,36 +115,38 @@ def _tensorrt() -> str:
 
 
 def _tensorrt_rtx() -> str:
-    return f"{importlib.import_module('tensorrt_rtx').__version__} (checks graphs, runs none of ours)"
+    return str(importlib.import_module("tensorrt_rtx").__version__)
 
 
-#: What can execute a graph: module → (what describes it, whether it counts as an engine that runs bundles).
-ENGINES: dict[str, tuple[Callable[[], str], bool]] = {
-    "onnxruntime": (_onnxruntime, True),
-    "openvino": (_openvino, False),
-    "tensorrt": (_tensorrt, False),
-    "tensorrt_rtx": (_tensorrt_rtx, False),
+#: What may execute graphs on this machine: module → what describes it. Ours are those of ``runtimes.engines``.
+ENGINES: dict[str, Callable[[], str]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+    "tensorrt_rtx": _tensorrt_rtx,
 }
 
 
 def engines() -> Iterator[Finding]:
     """Report the engines that are installed; a machine without one that runs bundles is broken."""
+    from vidprism_edge.runtimes.engines import ENGINES as OURS
+
+    packages = {package for _, package in OURS.values()}
     running = False
-    for module, (describe, runs) in ENGINES.items():
+    for module, describe in ENGINES.items():
         try:
             text = describe()
-        except ModuleNotFoundError as error:
-            if error.name != module:
+        except Exception as error:
+            if not (isinstance(error, ModuleNotFoundError) and error.name == module):
                 yield Finding(f"engine {module}", "fail", _one_line(error), "reinstall it")
             continue
-        except Exception as error:
-            yield Finding(f"engine {module}", "fail", _one_line(error), "reinstall it")
-            continue
-        running = running or runs
-        yield Finding(f"engine {module}", "ok", text)
+        running = running or module in packages
+        yield Finding(
+            f"engine {module}", "ok", text if module in packages else f"{text}; not used by this version"
+        )
     if not running:
         yield Finding(
-            "engines", "fail", "none that runs a bundle", "pip install 'vidprism-edge[onnxruntime]'"
+            "engines", "fail", "none that runs a bundle", f"pip install 'vidprism-edge[{next(iter(OURS))}]'"
         )
 
 
