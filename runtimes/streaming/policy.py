@@ -1,0 +1,163 @@
+"""Content-aware multi-rate sampling: from the analyzer's maps and the gates to regions, rates and epochs.
+
+Plain numpy beside the native sampler. Training, calibration, evaluation and the device call this same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vidprism_edge.runtimes.streaming.gates import Activity, Gate
+from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
+from vidprism_edge.spec import STREAMS, ModelSpec
+
+Map = npt.NDArray[np.float32]
+
+#: How long an expert goes on after the picture has come to rest, in seconds.
+HOLD_S = 1.0
+#: A map points at something when its peak stands out of its median by this much.
+SALIENT = 0.15
+#: A region is kept while it holds this share of what the best region would hold.
+KEEP_SHARE = 0.8
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is sampled from the next frame on. Boxes of ``temporal`` are in pixels of the small whole frame."""
+
+    #: Every n-th grid point of the stream is sampled; 0: none.
+    intervals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
+    #: Why a stream's points are not sampled.
+    reasons: dict[str, str] = field(default_factory=dict)
+    #: One or two boxes a stream: the whole frame, and a followed region.
+    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """Decides what is sampled. Called by the session, in this order, for every frame."""
+
+    def reset(self, scene: Scene, small: Scene, t_ns: int) -> None:
+        """The stream starts anew with frames of this size."""
+
+    def observe(self, stats: Map, t_ns: int) -> Plan:
+        """Block statistics of a frame → the plan; the temporal expert follows it at once, the others from the next frame."""
+
+    def read_maps(self, saliency: Map, motion: Map, t_ns: int) -> None:
+        """The analyzer's maps [g, g] of a frame."""
+
+    def ran(self, stream: str, t_ns: int) -> None:
+        """An expert ran."""
+
+
+def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) -> Box | None:
+    """Return the lattice box that holds a map's [g, g] peak, keeping ``current`` while it serves; None for a flat map."""
+    middle, peak = float(np.median(weights)), float(weights.max())
+    if peak - middle < SALIENT:
+        return current
+    mass = np.clip(weights - (middle + 0.5 * (peak - middle)), 0.0, None)
+    total = float(mass.sum())
+    side = weights.shape[0]
+    grid = (np.arange(side) + 0.5) / side
+    x, y = float(mass.sum(axis=0) @ grid) / total, float(mass.sum(axis=1) @ grid) / total
+    spread = max(
+        float(np.sqrt(mass.sum(axis=0) @ (grid - x) ** 2 / total)), float(np.sqrt(mass.sum(axis=1) @ (grid - y) ** 2 / total))
+    )
+    origin, corner = scene.to_pixels(0.0, 0.0), scene.to_pixels(1.0, 1.0)
+    # two standard deviations to each side, and the cell in which the peak lies
+    extent = (4.0 * spread + 1.0 / side) * (corner[0] - origin[0])
+    best = snap(scene, scene.to_pixels(x, y), extent, smallest_px)
+    if current is None or best == current:
+        return best
+    near = 0.5 <= current[2] / best[2] <= 2.0
+    return current if near and _held(mass, scene, current) >= KEEP_SHARE * _held(mass, scene, best) else best
+
+
+def _held(mass: Map, scene: Scene, box: Box) -> float:
+    """The part of a map's mass whose cells' centres lie in a box."""
+    side = mass.shape[0]
+    x, y, w, h = scene.to_scene(box)
+    grid = (np.arange(side) + 0.5) / side
+    columns, rows = (grid >= x) & (grid <= x + w), (grid >= y) & (grid <= y + h)
+    return float(mass[rows][:, columns].sum())
+
+
+class ContentPolicy:
+    """The runtime's own policy.
+
+    A salient or moving region raises the spatial and hybrid rate and is followed at full resolution; a moving region
+    switches the temporal expert on. A dull scene is sampled at the floor rates, and a still one not at all, until
+    a gate's ``max_skip``. With ``always_open`` every stream runs at its ceiling: the reference.
+    """
+
+    def __init__(self, spec: ModelSpec, *, always_open: bool = False, max_skip_s: float = 30.0) -> None:
+        if not 0 < max_skip_s <= spec.max_age_s:
+            raise ValueError(f"max_skip_s is {max_skip_s}, expected more than 0 and at most max_age_s, {spec.max_age_s}")
+        self._spec = spec
+        self._always_open = always_open
+        self._activity = Activity()
+        self._gates = {
+            name: Gate(hold_s=HOLD_S, max_skip_s=max_skip_s, always_open=always_open) for name in STREAMS
+        }
+        self._scene = self._small = Scene(1, 1, spec.fit)
+        self._region: Box | None = None
+        self._motion_box: Box | None = None
+        self._wanted_motion_box: Box | None = None
+        self._epoch_ns = 0
+        self._salient = False
+
+    @property
+    def gates(self) -> Mapping[str, Gate]:
+        return self._gates
+
+    def reset(self, scene: Scene, small: Scene, t_ns: int) -> None:
+        """Start anew: whole frames until the analyzer has seen something, all gates open for a window."""
+        if (scene.width, scene.height) != (self._scene.width, self._scene.height):
+            self._activity = Activity()
+        self._scene, self._small = scene, small
+        self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
+        self._motion_box = self._wanted_motion_box = None
+        self._epoch_ns = t_ns
+        self._salient = True
+        for gate in self._gates.values():
+            gate.reset(t_ns, self._spec.window_ns)
+
+    def _smallest(self, stream: str) -> int:
+        return self._spec.streams[stream].size_px
+
+    def observe(self, stats: Map, t_ns: int) -> Plan:
+        """Judge the frame and say what to sample."""
+        self._activity.observe(stats)
+        for gate in self._gates.values():
+            gate.update(t_ns, self._activity)
+        whole = self._scene.whole
+        plan = Plan(boxes={"analyzer": (whole,), "temporal": (self._follow_motion(t_ns),)})
+        for name, gate in self._gates.items():
+            lively = self._always_open or self._salient or self._activity.moving
+            interval = 1 if lively else self._spec.streams[name].floor_interval
+            plan.intervals[name] = interval if gate.is_open else 0
+            plan.reasons[name] = "rate" if gate.is_open else gate.reason
+        for name in ("spatial", "hybrid"):
+            plan.boxes[name] = (whole,) if self._region is None else (whole, self._region)
+        return plan
+
+    def _follow_motion(self, t_ns: int) -> Box:
+        """The temporal box. It changes at most once a window: a convolution's past belongs to one crop."""
+        if self._wanted_motion_box != self._motion_box and t_ns - self._epoch_ns >= self._spec.window_ns:
+            self._motion_box, self._epoch_ns = self._wanted_motion_box, t_ns
+        return self._small.whole if self._motion_box is None else self._motion_box
+
+    def read_maps(self, saliency: Map, motion: Map, t_ns: int) -> None:
+        """Choose the followed regions: what is salient and moves, and what moves."""
+        attention = saliency * (0.2 + motion)
+        self._salient = float(attention.max() - np.median(attention)) >= SALIENT
+        self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
+        self._wanted_motion_box = locate(motion, self._small, self._smallest("temporal"), self._wanted_motion_box)
+
+    def ran(self, stream: str, t_ns: int) -> None:
+        """Remember what the expert has seen, so that slow change is noticed too."""
+        self._gates[stream].ran(t_ns, self._activity)

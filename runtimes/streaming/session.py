@@ -1,0 +1,343 @@
+"""One stream through one bundle: frame → sampler → gates → engines → token slots → fusion → prediction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vidprism_edge.bundle import Arrays, Bundle
+from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.feed import Feed
+from vidprism_edge.runtimes.streaming.geometry import Box, SceneBox
+from vidprism_edge.runtimes.streaming.policy import ContentPolicy, Policy
+from vidprism_edge.runtimes.streaming.prediction import Prediction, Summary
+from vidprism_edge.runtimes.streaming.sampler import Point, StreamSampler
+from vidprism_edge.runtimes.streaming.slots import TokenSlots
+from vidprism_edge.runtimes.streaming.source import Frame
+from vidprism_edge.spec import STREAMS, ModelSpec
+
+Float = npt.NDArray[np.float32]
+
+#: The graph whose run counts as an expert firing.
+GRAPH_OF = {"analyzer": "analyzer", "spatial": "spatial", "hybrid": "hybrid_encode", "temporal": "temporal"}
+DECISION_GRAPHS = ("hybrid_attend", "fusion", "head")
+
+
+def always_on_macs(spec: ModelSpec, macs: dict[str, int]) -> float:
+    """Multiply-accumulates between two decisions with every gate open: ceilings of all rates, all regions."""
+    streams = sum(
+        spec.streams[name].rate_hz * spec.streams[name].regions * macs[graph] for name, graph in GRAPH_OF.items()
+    )
+    return streams * spec.hop_s + sum(macs[graph] for graph in DECISION_GRAPHS)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What happened since the decision before, or over the whole run."""
+
+    fired: dict[str, int]
+    fired_ns: dict[str, list[int]]
+    stages_ms: dict[str, float]
+    replayed: int = 0
+    macs: int = 0
+
+    @classmethod
+    def empty(cls) -> _Tally:
+        return cls(dict.fromkeys(STREAMS, 0), {name: [] for name in STREAMS}, {})
+
+
+class TemporalRunner:
+    """The temporal expert between its epochs: its state, and the replay that begins an epoch."""
+
+    def __init__(self, spec: ModelSpec, engine: Engine) -> None:
+        self._engine = engine
+        self._field = spec.receptive_field
+        side = spec.streams["temporal"].size_px
+        self._frame = np.zeros((1, 3, side, side), np.float32)
+        self._zero = {i.name: np.zeros(i.shape, np.float32) for i in engine.graph.inputs if i.name != "frame"}
+        self.epoch = 0
+        self.stop()
+
+    def stop(self) -> None:
+        """End the epoch: the gate closed, or the stream was reset."""
+        self.box: Box | None = None
+        self._state: Arrays = self._zero
+
+    def step(self, sampler: StreamSampler, k: int, box: Box) -> tuple[Float, Float, int]:
+        """Take grid point ``k`` in ``box`` → token [D], motion map [m, m], number of steps replayed before it.
+
+        A new epoch starts from zero state and replays one receptive field through its box, so that it equals an
+        expert that had never been closed.
+        """
+        replayed = 0
+        if box != self.box:
+            self.stop()
+            self.box = box
+            self.epoch += 1
+            for past in range(max(0, k - self._field + 1), k):
+                self._advance(sampler, past, box)
+                replayed += 1
+        outputs = self._advance(sampler, k, box)
+        return outputs["token"][0], outputs["motion_map"][0], replayed
+
+    def _advance(self, sampler: StreamSampler, k: int, box: Box) -> Arrays:
+        sampler.crop_small(k, box, self._frame[0])
+        outputs = self._engine.infer({"frame": self._frame, **self._state})
+        self._state = {name: outputs[f"next_{name}"] for name in self._zero}
+        return outputs
+
+
+class Session:
+    """Streams one camera through a bundle's experts. Push frames; predictions come out at every decision.
+
+    ``gates``: ``"auto"`` lets only the needed experts fire, ``"open"`` is the always-on reference.
+    Errors: :class:`EngineError` where the engine is not installed, :class:`BundleError` for a damaged bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        engine: str = "onnxruntime",
+        options: EngineOptions | None = None,
+        gates: str = "auto",
+        max_skip_s: float = 30.0,
+        period_ns: int | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.spec = spec = bundle.spec
+        self._engines = load_engines(bundle, engine, options)
+        self._macs = bundle.macs
+        self.always_on_macs = always_on_macs(spec, self._macs)
+        policy = policy or ContentPolicy(spec, always_open=gates == "open", max_skip_s=max_skip_s)
+        self.sampler = StreamSampler(spec, policy, period_ns=period_ns)
+        width, grid = spec.width, spec.temporal.grid
+        self._slots = {
+            "spatial": TokenSlots(
+                spec, "spatial", {"spatial_tokens": (1 + spec.encoder.grid**2, width)}, spec.encoder.grid
+            ),
+            "hybrid": TokenSlots(spec, "hybrid", {"hybrid_tokens": (spec.hybrid.grid**2, width)}),
+            "temporal": TokenSlots(
+                spec, "temporal", {"temporal_tokens": (width,), "motion_maps": (grid, grid)}, grid
+            ),
+        }
+        self._temporal = TemporalRunner(spec, self._engines["temporal"])
+        self._tally, self._total = _Tally.empty(), _Tally.empty()
+        self._origin_ns: int | None = None
+        self._decided = 0
+        self._analyzed = False
+        self._last_ns = 0
+        self._first_ns: int | None = None
+        self._video_ns = 0
+        self._decisions = self._ready = 0
+        self._born = time.perf_counter()
+
+    def push(self, frame: Frame) -> list[Prediction] | None:
+        """Take a frame → the decisions that it completes, oldest first; None where its timestamp was refused."""
+        if frame.reset is not None and self._origin_ns is not None:
+            self.sampler.interrupt(frame.reset, frame.t_ns)
+        with self._stage("sample"):
+            push = self.sampler.push(frame.image, frame.t_ns)
+        if push.refused:
+            return None
+        if push.reset is not None:
+            self._restart(frame.t_ns)
+        else:
+            self._video_ns += frame.t_ns - self._last_ns
+        self._last_ns = frame.t_ns
+        predictions = []
+        for point in push.points:
+            predictions += self._decide_until(point.t_ns - 1)
+            self._run(point)
+        if not self.sampler.plan.intervals["temporal"]:
+            self._temporal.stop()
+        # a frame resolves the grid for half a period beyond its own time
+        predictions += self._decide_until((2 * frame.t_ns + self.sampler.period_ns - 1) // 2)
+        return predictions
+
+    def _restart(self, t_ns: int) -> None:
+        """The stream starts anew: no token and no state of the past may be seen again."""
+        self._origin_ns, self._decided, self._analyzed = t_ns, 0, False
+        self._temporal.stop()
+        for slots in self._slots.values():
+            slots.clear()
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter_ns()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter_ns() - start) / 1e6
+            for tally in (self._tally, self._total):
+                tally.stages_ms[name] = tally.stages_ms.get(name, 0.0) + spent
+
+    def _infer(self, graph: str, inputs: Arrays) -> Arrays:
+        with self._stage(graph):
+            outputs = self._engines[graph].infer(inputs)
+        for tally in (self._tally, self._total):
+            tally.macs += self._macs[graph]
+        return outputs
+
+    def _fire(self, stream: str, t_ns: int, runs: int) -> None:
+        for tally in (self._tally, self._total):
+            tally.fired[stream] += runs
+        self._tally.fired_ns[stream].append(t_ns)
+        self.sampler.policy.ran(stream, t_ns)
+
+    def _run(self, point: Point) -> None:
+        """Run the expert of a point that is due."""
+        if point.stream == "temporal":
+            self._run_temporal(point)
+        elif not point.fresh:
+            # the same picture gives the same tokens, and the slot already holds them
+            return
+        elif point.stream == "analyzer":
+            self._run_analyzer(point)
+        else:
+            self._run_encoder(point)
+
+    def _run_temporal(self, point: Point) -> None:
+        with self._stage("temporal"):
+            token, motion_map, replayed = self._temporal.step(self.sampler, point.k, point.boxes[0])
+        scene_box = self.sampler.small.to_scene(point.boxes[0])
+        self._slots["temporal"].put(point.t_ns, [scene_box], [{"temporal_tokens": token, "motion_maps": motion_map}])
+        for tally in (self._tally, self._total):
+            tally.macs += self._macs["temporal"] * (1 + replayed)
+            tally.replayed += replayed
+        self._fire("temporal", point.t_ns, 1 + replayed)
+
+    def _run_analyzer(self, point: Point) -> None:
+        assert point.pixels is not None
+        frame = point.pixels[1]
+        previous = point.pixels[0] if self._analyzed else frame
+        self._analyzed = True
+        maps = self._infer("analyzer", {"frame": frame, "previous": previous})
+        self.sampler.policy.read_maps(maps["saliency"][0], maps["motion"][0], point.t_ns)
+        self._fire("analyzer", point.t_ns, 1)
+
+    def _run_encoder(self, point: Point) -> None:
+        assert point.pixels is not None
+        name, boxes = point.stream, list(point.boxes)
+        tokens = [
+            {f"{name}_tokens": self._infer(GRAPH_OF[name], {"frame": point.pixels[-1, i : i + 1]})["tokens"][0]}
+            for i in range(len(boxes))
+        ]
+        scene_boxes: list[SceneBox] = [self.sampler.scene.to_scene(box) for box in boxes]
+        self._slots[name].put(point.t_ns, scene_boxes, tokens)
+        self._fire(name, point.t_ns, len(boxes))
+
+    def _decide_until(self, t_ns: int) -> list[Prediction]:
+        """Make the decisions due up to and including a stream time."""
+        assert self._origin_ns is not None
+        made = []
+        while (due := self._origin_ns + (self._decided + 1) * self.spec.hop_ns) <= t_ns:
+            self._decided += 1
+            made.append(self._decide(due, ready=due - self._origin_ns >= self.spec.window_ns))
+        return made
+
+    def _decide(self, t_ns: int, *, ready: bool, partial: bool = False) -> Prediction:
+        views = {name: slots.view(t_ns) for name, slots in self._slots.items()}
+        inputs = {name: array for view, _ in views.values() for name, array in view.items()}
+        attend = {i.name for i in self._engines["hybrid_attend"].graph.inputs}
+        attended = self._infer("hybrid_attend", {name: a for name, a in inputs.items() if name in attend})
+        fused = self._infer("fusion", {**inputs, "hybrid_tokens": attended["tokens"]})
+        logits = self._infer("head", {"vector": fused["vector"]})["logits"][0].astype(np.float64)
+        scores = np.exp(logits - logits.max())
+        scores /= scores.sum()
+        labels = self.spec.labels
+        self._decisions += 1
+        self._ready += ready
+        return self._report(
+            t_ns, ready, partial, labels[int(scores.argmax())], dict(zip(labels, scores.tolist(), strict=True)),
+            {name: None if age is None else age * 1e3 for name, (_, age) in views.items()},
+        )  # fmt: skip
+
+    def _report(
+        self,
+        t_ns: int,
+        ready: bool,
+        partial: bool,
+        label: str,
+        scores: dict[str, float],
+        ages_ms: dict[str, float | None],
+    ) -> Prediction:
+        tally, self._tally = self._tally, _Tally.empty()
+        plan, spec = self.sampler.plan, self.spec
+        followed = {name: plan.boxes[name][1] if len(plan.boxes[name]) > 1 else None for name in ("spatial", "hybrid")}
+        motion_box = plan.boxes["temporal"][0]
+        if motion_box != self.sampler.small.whole:
+            followed["temporal"] = self.sampler.small.to_other(motion_box, self.sampler.scene)
+        return Prediction(
+            t_ns=t_ns,
+            ready=ready,
+            partial=partial,
+            label=label,
+            scores=scores,
+            experts_fired=tally.fired,
+            replayed=tally.replayed,
+            macs=tally.macs,
+            ages_ms=ages_ms,
+            skipped={name: plan.reasons.get(name, "rate") for name, runs in tally.fired.items() if not runs},
+            gates={name: plan.intervals[name] > 0 for name in STREAMS},
+            rates_hz={
+                name: spec.streams[name].rate_hz / plan.intervals[name] if plan.intervals[name] else 0.0
+                for name in STREAMS
+            },
+            boxes=followed,
+            epoch=self._temporal.epoch,
+            trained=self.bundle.manifest.trained,
+            stages_ms=tally.stages_ms,
+            fired_ns={name: tuple(times) for name, times in tally.fired_ns.items()},
+        )
+
+    def finish(self) -> list[Prediction]:
+        """The stream has ended: a stream shorter than a window still gets one decision, marked partial."""
+        self.sampler.check_counts()
+        if self._ready or self._origin_ns is None:
+            return []
+        return [self._decide(self._last_ns, ready=True, partial=True)]
+
+    def summarise(self, feed: Feed) -> Summary:
+        """Add up the whole run. The counts are checked: every frame and grid point is accounted for."""
+        self.sampler.check_counts()
+        counts, total = feed.counts, self._total
+        delivered = {name: c.delivered for name, c in self.sampler.counts.items()}
+        assert set(delivered.values()) == {counts.delivered}, f"{counts.delivered} frames delivered, sampled {delivered}"
+        return Summary(
+            frames=counts.as_dict(),
+            streams=self.sampler.counts,
+            resets=self.sampler.resets,
+            decisions=self._decisions,
+            ready=self._ready,
+            experts_fired=total.fired,
+            replayed=total.replayed,
+            macs=total.macs,
+            macs_always_on=round(self._decisions * self.always_on_macs),
+            video_s=self._video_ns / 1e9,
+            wall_s=time.perf_counter() - self._born,
+            stages_ms={name: round(ms, 3) for name, ms in total.stages_ms.items()},
+            trained=self.bundle.manifest.trained,
+            random_weights=self.bundle.manifest.random_weights,
+        )
+
+
+def stream(session: Session, feed: Feed) -> Iterator[tuple[Frame, list[Prediction]]]:
+    """Push every frame of a feed through a session; yield each delivered frame with the decisions it completed."""
+    last = None
+    for frame in feed:
+        predictions = session.push(frame)
+        if predictions is None:
+            feed.counts.drop("timestamp")
+            continue
+        last = frame
+        yield frame, predictions
+    final = session.finish()
+    if last is not None and final:
+        yield last, final
