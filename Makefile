@@ -9,6 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# without byte code: compiling all of torch takes longer than compiling what is imported
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
 # not python -m pytest, which puts the bare names of the top-level folders on the path
@@ -26,13 +27,13 @@ $(VENV)/.packages: setup.cfg constraints.txt
 	PYTHON="$(PYTHON)" scripts/system-packages.sh
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing Python packages into $(VENV) (a few minutes the first time)"
-	$(PIP) install -c constraints.txt setuptools wheel
-	$(PIP) install -c constraints.txt $(TORCH)
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(PIP) install --no-compile -c constraints.txt setuptools wheel
+	$(PIP) install --no-compile -c constraints.txt $(TORCH)
+	$(PIP) install --no-compile -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages setup.py pyproject.toml $(NATIVE)
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) install --no-compile --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: install
