@@ -75,7 +75,9 @@ class Sampler:
     def set_interval(self, stream: int, n: int) -> None:
         """A point is due when n points have passed since the last due one; 0: every point is held."""
 
-    def push(self, frame: NDArray[np.uint8], t_ns: int, stats: NDArray[np.float32] | None) -> tuple[int, list[Event]]:
+    def push(
+        self, frame: NDArray[np.uint8], t_ns: int, stats: NDArray[np.float32] | None
+    ) -> tuple[int, list[Event]]:
         """Give the next frame; returns what became of it and the events (stream, k, t_grid_ns, kind, row).
 
         stats: writable float32 [3, ceil(H / 16), ceil(W / 16)]: motion, energy, mean luma of each block, grey
