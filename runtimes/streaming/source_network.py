@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
 
-_OPTIONS = {
-    "fflags": "nobuffer",  # do not collect packets beyond what finding the streams needs
-    "analyzeduration": "2000000",  # microseconds
-}
+# At most 2 s (in microseconds) are spent on finding out what the stream is, and none on its frame rate, which
+# the timestamps tell. What was read meanwhile is kept, so that the first picture need not wait for the next
+# key frame ("nobuffer" would throw it away); the slot drops what is late.
+_OPTIONS = {"analyzeduration": "2000000", "fpsprobesize": "0"}
 _RTSP_OPTIONS = {"rtsp_transport": "tcp"}  # over UDP a lost packet is a damaged picture
 _WINDOW_NS = 4 * 10**9
 _JUMP_NS = 10 * 10**9
