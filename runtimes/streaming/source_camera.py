@@ -124,10 +124,11 @@ class CameraConnection:
     def _decode(self, jpeg: np.ndarray, now_ns: int) -> Picture | Bad:
         ends = jpeg.tobytes().rfind(_JPEG_END) >= 0
         self._jpeg_ends |= ends
-        image = self._cv2.imdecode(jpeg.reshape(-1), self._cv2.IMREAD_COLOR)
-        if image is None or (self._jpeg_ends and not ends):
+        if self._jpeg_ends and not ends:
             return Bad("corrupt")
-        return Picture(image, now_ns)
+        whole = jpeg.reshape(-1) if ends else np.append(jpeg, np.frombuffer(_JPEG_END, np.uint8))
+        image = self._cv2.imdecode(whole, self._cv2.IMREAD_COLOR)
+        return Bad("corrupt") if image is None else Picture(image, now_ns)
 
     def close(self) -> None:
         """Release the device."""

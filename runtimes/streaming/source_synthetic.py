@@ -33,15 +33,13 @@ class SyntheticSource(CountedSource):
         self._frames = None if loop else max(1, int(seconds * rate))
         self._closed = False
         width, height = size
-        random = np.random.default_rng(20240229)
-        coarse = random.integers(40, 200, (height // 32 + 2, width // 32 + 2, 3), dtype=np.uint8)
-        grain = random.integers(0, 24, (height, width, 1), dtype=np.uint8)
+        coarse = _noise((height // 32 + 2, width // 32 + 2, 3), 1, 40, 200)
+        grain = _noise((height, width, 1), 2, 0, 24)
         # enlarged by repetition: exact on every machine, unlike an interpolation
-        blocks = coarse.repeat(32, 0).repeat(32, 1)[:height, :width]
-        self._background = blocks + grain
+        self._background = coarse.repeat(32, 0).repeat(32, 1)[:height, :width] + grain
         side = max(1, min(width, height) // 5)
-        tiles = random.integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
         step = -(-side // 4)
+        tiles = _noise((3, 4, 4, 3), 3, 0, 256)
         self._objects = [tile.repeat(step, 0).repeat(step, 1)[:side, :side] for tile in tiles]
 
     def read(self) -> Frame | None:
@@ -72,6 +70,16 @@ class SyntheticSource(CountedSource):
     def close(self) -> None:
         """End the source."""
         self._closed = True
+
+
+def _noise(shape: tuple[int, ...], seed: int, low: int, high: int) -> np.ndarray:
+    """Return uint8 values in low..high-1, scrambled from their place: no generator whose stream may change."""
+    values = np.arange(np.prod(shape), dtype=np.uint32) + np.uint32(seed << 24)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        values = (values ^ (values >> np.uint32(shift))) * np.uint32(factor)
+    values ^= values >> np.uint32(16)
+    scaled: np.ndarray = (low + values % np.uint32(high - low)).astype(np.uint8)
+    return scaled.reshape(shape)
 
 
 def _swing(phase: Fraction, span: int) -> int:
