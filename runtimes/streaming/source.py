@@ -26,6 +26,7 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp",
 class Frame:
     """One picture: ``image`` uint8 [H, W, 3] in BGR order, ``t_ns`` its time in nanoseconds.
 
+    The image belongs to whoever gets the frame and may be drawn on; its rows may be padded in memory.
     ``index`` numbers the pictures of the source from 0, the lost ones included, so that a loss shows as a
     jump. ``reset`` says why windows must not be bridged to the frame before (``"corrupt"``,
     ``"reconnect"``, ``"loop"``), or is None.

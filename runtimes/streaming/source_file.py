@@ -53,7 +53,7 @@ class FileSource(CountedSource):
     def _first_item(self) -> Picture | None:
         """Decode up to the first good picture, so that a file without any is refused at once."""
         while True:
-            item = self._decoder.read()
+            item = self._read_on()
             if isinstance(item, Picture):
                 return item
             if item is None:

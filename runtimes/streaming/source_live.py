@@ -250,25 +250,30 @@ class LiveSource(CountedSource):
 
 
 class _FrozenWatch:
-    """Notices a picture that stays bit-identical, which no sensor with its noise does."""
+    """Notices a picture that stays bit-identical, which no sensor with its noise does.
+
+    It compares every 16th pixel, which differs for nearly every frame, and all of them only when those are
+    equal. It keeps copies, because whoever gets a frame may draw on it.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self._base_s = self._limit_s = limit_s
-        self._last: np.ndarray | None = None
+        self._coarse: np.ndarray | None = None
+        self._whole: np.ndarray | None = None
         self._since_s = 0.0
 
     def check(self, image: np.ndarray, now_s: float) -> bool:
         """Return whether the picture has now been the same for too long; the limit then doubles."""
-        if self._last is None or not _same(image, self._last):
-            self._last, self._since_s, self._limit_s = image, now_s, self._base_s
-            return False
-        if now_s - self._since_s <= self._limit_s:
-            return False
-        self._since_s = now_s
-        self._limit_s = min(2 * self._limit_s, max(MAX_FROZEN_S, self._base_s))
-        return True
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Bit-identical; a coarse look first, which settles it for nearly every frame."""
-    return a.shape == b.shape and np.array_equal(a[::16, ::16], b[::16, ::16]) and np.array_equal(a, b)
+        coarse = image[::16, ::16]
+        if self._coarse is None or not np.array_equal(coarse, self._coarse):
+            self._coarse, self._whole = coarse.copy(), None
+            self._limit_s = self._base_s
+        elif self._whole is None or not np.array_equal(image, self._whole):
+            if self._whole is not None:
+                self._limit_s = self._base_s
+            self._whole, self._since_s = image.copy(), now_s
+        elif now_s - self._since_s > self._limit_s:
+            self._since_s = now_s
+            self._limit_s = min(2 * self._limit_s, max(MAX_FROZEN_S, self._base_s))
+            return True
+        return False

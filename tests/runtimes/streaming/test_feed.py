@@ -205,6 +205,19 @@ def test_ctrl_c_while_waiting_for_a_camera() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "vidprism-feed"]
 
 
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread only"
+)
+def test_ctrl_c_while_a_paced_frame_is_in_hand() -> None:
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), Feed(FakeSource([0, 9 * 10**9]), pace="realtime") as feed:
+        for _ in feed:
+            pass
+    timer.join()
+    assert feed.counts.as_dict() == {"read": 2, "delivered": 1, "dropped": {"closed": 1}}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"drop_policy": "newest"}, {"pace": "slow"}, {"max_frame_age_s": 0.0}, {"max_frame_age_s": -1.0}],

@@ -235,11 +235,21 @@ def test_a_lens_cap_is_not_taken_for_a_failure_again_and_again() -> None:
     black = picture(0)
     verdicts = [second for second in range(2000) if watch.check(black, float(second))]
     steps = [b - a for a, b in zip(verdicts, verdicts[1:], strict=False)]
-    assert verdicts[0] == 11
+    assert verdicts[0] == 12
     assert all(b > 1.9 * a for a, b in zip(steps, steps[1:4], strict=False))
     assert len(verdicts) < 9
-    assert not watch.check(picture(1), 2000.0)
-    assert watch.check(picture(1), 2011.0)
+    verdicts = [second for second in range(2000, 2020) if watch.check(picture(1), float(second))]
+    assert verdicts == [2012]
+
+
+def test_drawing_on_a_frame_does_not_hide_that_it_is_frozen() -> None:
+    watch = _FrozenWatch(1.0)
+    verdicts = []
+    for second in range(5):
+        image = picture(0, (64, 48))
+        verdicts.append(watch.check(image, float(second)))
+        image[:] = second + 10
+    assert verdicts == [False, False, False, True, False]
 
 
 def test_a_picture_that_differs_in_one_bit_is_alive() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,6 +142,20 @@ def test_a_silent_server_triggers_the_watchdog(transport_stream: bytes) -> None:
         assert len(seen) > 30
         counts = feed.counts
         assert counts.read == counts.delivered + sum(counts.dropped.values())
+
+
+def test_many_reconnections_leave_nothing_behind(coded: list[bytes]) -> None:
+    """No socket, file or thread of 15 lost connections is left."""
+    process = psutil.Process()
+    with RtspServer(coded, lambda _: (0, 10, "hang up"), rate=1000) as server:
+        source = open_network(server.url, backoff_s=(0.001, 0.002))
+        read(source, 25)
+        before = (process.num_fds(), threading.active_count())
+        read(source, 150)
+        after = (process.num_fds(), threading.active_count())
+        source.close()
+    assert source.events["reconnects"] >= 15
+    assert all(b - a <= 2 for a, b in zip(before, after, strict=True))
 
 
 def test_close_does_not_wait_for_a_silent_server(transport_stream: bytes) -> None:
