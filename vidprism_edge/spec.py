@@ -41,7 +41,7 @@ class StreamSpec(_Value, frozen=True, kw_only=True):
     resampler: Literal["area"] = "area"
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
-    #: A region's newest token stays visible for this long after it has left the window (0: not at all).
+    #: The newest sample stays visible until it is this old, even outside the window (0: not at all).
     stale_s: float = 0.0
 
     def __post_init__(self) -> None:

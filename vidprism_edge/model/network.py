@@ -95,18 +95,17 @@ class VidPrism(nn.Module):
         return tokens
 
     def _visible(self, name: str, tokens: list[_Token], t_ns: int) -> _Slots:
-        """Select what a decision at ``t_ns`` sees: the window, and a region's newest token while it is not too old."""
+        """Select what a decision at ``t_ns`` sees: the window, and the newest sample while it is not too old."""
         stream = self.spec.streams[name]
         slots = self.spec.slots(name) * stream.regions
+        past = [token for token in tokens if token.t_ns <= t_ns]
+        newest = max((token.t_ns for token in past), default=None)
         chosen = []
-        for region in range(stream.regions):
-            past = [t for t in tokens if t.region == region and t.t_ns <= t_ns]
-            newest = max((t.t_ns for t in past), default=None)
-            for token in past:
-                age_ns = t_ns - token.t_ns
-                stale = token.t_ns == newest and age_ns <= stream.stale_s * 1e9
-                if age_ns < self.spec.window_ns or stale:
-                    chosen.append(token)
+        for token in past:
+            age_ns = t_ns - token.t_ns
+            stale = token.t_ns == newest and age_ns <= stream.stale_s * 1e9
+            if age_ns < self.spec.window_ns or stale:
+                chosen.append(token)
         values = tuple(torch.zeros(1, slots, *shape) for shape in self._value_shapes(name))
         mask, meta = torch.zeros(1, slots), torch.zeros(1, slots, 5)
         for i, token in enumerate(chosen):
