@@ -27,6 +27,8 @@ typedef struct vpe_kernels {
     int (*supported)(void);
     /* Y of n packed pixels: (c0 p0 + c1 p1 + c2 p2 + round) >> 8, the weights 29, 150, 77, or the reverse for RGB */
     void (*luma3)(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round);
+    /* the mean of four rows of bytes: avg(avg(row 0, row 1), avg(row 2, row 3)), avg(a, b) = (a + b + 1) >> 1 */
+    void (*avg4)(uint8_t *out, const uint8_t *const row[4], size_t n);
     /* the sums of one row of blocks: [ceil(width / 16)][motion, energy, luma]; y and prev are `rows` rows.
      * y[-1] is readable; the row above y is y - stride, and counts nothing where `top` */
     void (*stats)(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
@@ -43,6 +45,11 @@ typedef struct vpe_kernels {
 } vpe_kernels;
 
 extern const vpe_kernels vpe_kernels_scalar;
+extern const vpe_kernels vpe_kernels_avx2;
+
+/* The scalar `stats` for the blocks from column x on; sums are theirs. */
+void vpe_stats_from(size_t x, uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride,
+                    size_t prev_stride, int rows, size_t width, int top);
 
 const vpe_kernels *vpe_kernels_now(void);
 

@@ -13,9 +13,16 @@ static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round) 
         y[i] = (uint8_t)((c0 * src[3 * i] + 150u * src[3 * i + 1] + c2 * src[3 * i + 2] + (unsigned)round) >> 8);
 }
 
-static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
-                  size_t width, int top) {
-    for (size_t x0 = 0; x0 < width; x0 += 16, sums += 3) {
+static void avg4(uint8_t *out, const uint8_t *const row[4], size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const unsigned a = (row[0][i] + row[1][i] + 1u) >> 1, b = (row[2][i] + row[3][i] + 1u) >> 1;
+        out[i] = (uint8_t)((a + b + 1) >> 1);
+    }
+}
+
+void vpe_stats_from(size_t from, uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride,
+                    size_t prev_stride, int rows, size_t width, int top) {
+    for (size_t x0 = from; x0 < width; x0 += 16, sums += 3) {
         const size_t x1 = x0 + 16 < width ? x0 + 16 : width;
         uint32_t motion = 0, energy = 0, luma = 0;
         for (int r = 0; r < rows; r++) {
@@ -31,6 +38,11 @@ static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t 
         }
         sums[0] = motion, sums[1] = energy, sums[2] = luma;
     }
+}
+
+static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
+                  size_t width, int top) {
+    vpe_stats_from(0, sums, y, prev, stride, prev_stride, rows, width, top);
 }
 
 static inline uint16_t column(const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int shift) {
@@ -86,6 +98,7 @@ const vpe_kernels vpe_kernels_scalar = {
     .name = "scalar",
     .supported = always,
     .luma3 = luma3,
+    .avg4 = avg4,
     .stats = stats,
     .vsum1 = vsum1,
     .vsum3 = vsum3,

@@ -1,0 +1,279 @@
+/* AVX2: 32 bytes at a time. Rows end with a vector that overlaps the one before; shorter ones go to plain C. */
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#define AVX2 __attribute__((target("avx2")))
+#define INLINE static inline __attribute__((always_inline)) AVX2
+
+static int supported(void) {
+    return __builtin_cpu_supports("avx2");
+}
+
+INLINE __m256i load(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+INLINE void store(void *p, __m256i v) {
+    _mm256_storeu_si256((__m256i *)p, v);
+}
+
+INLINE __m256i widen(const uint8_t *p) { /* 16 bytes to 16 u16 */
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* ---- luma ------------------------------------------------------------------------------------------------------- */
+
+/* Pixels as B G G R, so that no pair of products passes 128 * 255: 29 + 99 and 51 + 77. Lane 0 has pixels i .. i + 3
+ * at p, lane 1 pixels i + 16 .. i + 19 at p + 44, four bytes early: nothing behind the 32 pixels is read. */
+INLINE __m256i four_and_four(const uint8_t *p, __m256i order, __m256i weights) {
+    const __m256i v = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p)),
+                                              _mm_loadu_si128((const __m128i *)(p + 44)), 1);
+    return _mm256_maddubs_epi16(_mm256_shuffle_epi8(v, order), weights);
+}
+
+AVX2 static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round) {
+    if (n < 32) {
+        vpe_kernels_scalar.luma3(y, src, n, rgb, round);
+        return;
+    }
+    const __m256i order = _mm256_setr_epi8(0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11, 4, 5, 5, 6, 7, 8, 8, 9,
+                                           10, 11, 11, 12, 13, 14, 14, 15);
+    const __m256i weights = _mm256_set1_epi32(rgb ? 0x1D63334D : 0x4D33631D);
+    const __m256i half = _mm256_set1_epi16((short)round);
+    for (size_t i = 0;; i += 32) {
+        i = i + 32 > n ? n - 32 : i;
+        const uint8_t *p = src + 3 * i;
+        const __m256i a = _mm256_hadd_epi16(four_and_four(p, order, weights), four_and_four(p + 12, order, weights));
+        const __m256i b =
+            _mm256_hadd_epi16(four_and_four(p + 24, order, weights), four_and_four(p + 36, order, weights));
+        store(y + i, _mm256_packus_epi16(_mm256_srli_epi16(_mm256_add_epi16(a, half), 8),
+                                         _mm256_srli_epi16(_mm256_add_epi16(b, half), 8)));
+        if (i + 32 >= n)
+            return;
+    }
+}
+
+/* ---- statistics --------------------------------------------------------------------------------------------------- */
+
+INLINE void put_sums(uint32_t *sums, __m256i motion, __m256i energy, __m256i luma) {
+    const __m256i v[3] = {motion, energy, luma};
+    for (int c = 0; c < 3; c++) {
+        const __m256i s = _mm256_add_epi64(v[c], _mm256_srli_si256(v[c], 8));
+        sums[c] = (uint32_t)_mm_cvtsi128_si32(_mm256_castsi256_si128(s));
+        sums[3 + c] = (uint32_t)_mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
+    }
+}
+
+AVX2 static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride,
+                       int rows, size_t width, int top) {
+    const __m256i zero = _mm256_setzero_si256();
+    size_t x = 0;
+    for (; x + 32 <= width; x += 32, sums += 6) {
+        __m256i motion = zero, energy = zero, luma = zero;
+        const uint8_t *p = y + x, *q = prev ? prev + x : p;
+        const size_t q_stride = prev ? prev_stride : stride;
+        __m256i up = load(top ? p : p - stride);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++, p += stride, q += q_stride) {
+            const __m256i v = load(p);
+            motion = _mm256_add_epi64(motion, _mm256_sad_epu8(v, load(q)));
+            energy = _mm256_add_epi64(energy, _mm256_sad_epu8(v, load(p - 1)));
+            energy = _mm256_add_epi64(energy, _mm256_sad_epu8(v, up));
+            luma = _mm256_add_epi64(luma, _mm256_sad_epu8(v, zero));
+            up = v;
+        }
+        put_sums(sums, motion, energy, luma);
+    }
+    if (x < width) /* y[-1] is y[0] at the left edge, the pixel to the left elsewhere: the same rule */
+        vpe_stats_from(x, sums, y, prev, stride, prev_stride, rows, width, top);
+}
+
+AVX2 static void avg4(uint8_t *out, const uint8_t *const row[4], size_t n) {
+    if (n < 32) {
+        vpe_kernels_scalar.avg4(out, row, n);
+        return;
+    }
+    for (size_t i = 0;; i += 32) {
+        i = i + 32 > n ? n - 32 : i;
+        const __m256i a = _mm256_avg_epu8(load(row[0] + i), load(row[1] + i));
+        const __m256i b = _mm256_avg_epu8(load(row[2] + i), load(row[3] + i));
+        store(out + i, _mm256_avg_epu8(a, b));
+        if (i + 32 >= n)
+            return;
+    }
+}
+
+/* ---- column sums ---------------------------------------------------------------------------------------------------- */
+
+INLINE void add_part(__m256i *sum, const uint8_t *p, uint16_t weight, int vectors) {
+    const __m256i w = _mm256_set1_epi16((short)weight);
+    for (int i = 0; i < vectors; i++)
+        sum[i] = _mm256_add_epi16(sum[i], _mm256_mulhi_epu16(_mm256_slli_epi16(widen(p + 16 * i), 8), w));
+}
+
+INLINE void columns(__m256i *sum, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int shift, int vectors) {
+    const uint8_t *full = tap->a ? p + stride : p;
+    for (int i = 0; i < vectors; i++)
+        sum[i] = _mm256_setzero_si256();
+    for (int32_t r = 0; r < tap->full; r++, full += stride)
+        for (int i = 0; i < vectors; i++)
+            sum[i] = _mm256_add_epi16(sum[i], widen(full + 16 * i));
+    const __m128i by = _mm_cvtsi32_si128(shift);
+    const __m256i one = _mm256_set1_epi16(tap->a && tap->b);
+    for (int i = 0; i < vectors; i++)
+        sum[i] = _mm256_add_epi16(_mm256_sll_epi16(sum[i], by), one);
+    if (tap->a)
+        add_part(sum, p, tap->a, vectors);
+    if (tap->b)
+        add_part(sum, full, tap->b, vectors);
+}
+
+AVX2 static void vsum1(uint16_t *v, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int shift) {
+    if (n < 16) {
+        vpe_kernels_scalar.vsum1(v, src, stride, n, tap, shift);
+        return;
+    }
+    src += tap->first * stride;
+    size_t x = 0;
+    for (; x + 64 <= n; x += 64) {
+        __m256i sum[4];
+        columns(sum, src + x, stride, tap, shift, 4);
+        for (int i = 0; i < 4; i++)
+            store(v + x + 16 * i, sum[i]);
+    }
+    while (x < n) {
+        x = x + 16 > n ? n - 16 : x;
+        __m256i sum[1];
+        columns(sum, src + x, stride, tap, shift, 1);
+        store(v + x, sum[0]);
+        x += 16;
+    }
+}
+
+/* 16 packed pixels of u16 in three vectors to three planes. Lane 0 gets pixels 0 .. 7, lane 1 pixels 8 .. 15; in each
+ * the 24 numbers lie in a, b, c one after the other. */
+INLINE void split3(const __m256i *s, uint16_t *const v[3], size_t x) {
+    const __m256i a = _mm256_permute2x128_si256(s[0], s[1], 0x30);
+    const __m256i b = _mm256_permute2x128_si256(s[0], s[2], 0x21);
+    const __m256i c = _mm256_permute2x128_si256(s[1], s[2], 0x30);
+    const __m256i p0 = _mm256_blend_epi16(_mm256_blend_epi16(a, b, 0x92), c, 0x24);
+    const __m256i p1 = _mm256_blend_epi16(_mm256_blend_epi16(a, b, 0x24), c, 0x49);
+    const __m256i p2 = _mm256_blend_epi16(_mm256_blend_epi16(a, b, 0x49), c, 0x92);
+    const __m256i o0 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 6, 7, 12, 13, 2, 3, 8, 9, 14, 15, 4, 5, 10, 11));
+    const __m256i o1 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(2, 3, 8, 9, 14, 15, 4, 5, 10, 11, 0, 1, 6, 7, 12, 13));
+    const __m256i o2 = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(4, 5, 10, 11, 0, 1, 6, 7, 12, 13, 2, 3, 8, 9, 14, 15));
+    store(v[0] + x, _mm256_shuffle_epi8(p0, o0));
+    store(v[1] + x, _mm256_shuffle_epi8(p1, o1));
+    store(v[2] + x, _mm256_shuffle_epi8(p2, o2));
+}
+
+AVX2 static void vsum3(uint16_t *const v[3], const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                       int shift) {
+    if (n < 16) {
+        vpe_kernels_scalar.vsum3(v, src, stride, n, tap, shift);
+        return;
+    }
+    src += tap->first * stride;
+    size_t x = 0;
+    for (; x + 32 <= n; x += 32) {
+        __m256i sum[6];
+        columns(sum, src + 3 * x, stride, tap, shift, 6);
+        split3(sum, v, x);
+        split3(sum + 3, v, x + 16);
+    }
+    while (x < n) {
+        x = x + 16 > n ? n - 16 : x;
+        __m256i sum[3];
+        columns(sum, src + 3 * x, stride, tap, shift, 3);
+        split3(sum, v, x);
+        x += 16;
+    }
+}
+
+/* ---- output rows ----------------------------------------------------------------------------------------------------- */
+
+INLINE __m256i products(const uint16_t *v, const int16_t *w, int32_t taps) {
+    __m256i sum = _mm256_madd_epi16(load(v), load(w));
+    for (int32_t t = 16; t < taps; t += 16)
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(load(v + t), load(w + t)));
+    return sum;
+}
+
+INLINE __m128i four_sums(__m256i a, __m256i b, __m256i c, __m256i d) {
+    const __m256i s = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+}
+
+INLINE void outputs(int32_t *acc, const uint16_t *v, const vpe_haxis *axis, int32_t taps) {
+    const int32_t *first = axis->first;
+    const int16_t *w = axis->weight;
+    int32_t i = 0;
+    for (; i + 4 <= axis->n; i += 4, w += 4 * taps)
+        _mm_storeu_si128((__m128i *)(acc + i),
+                         four_sums(products(v + first[i], w, taps), products(v + first[i + 1], w + taps, taps),
+                                   products(v + first[i + 2], w + 2 * taps, taps),
+                                   products(v + first[i + 3], w + 3 * taps, taps)));
+    for (; i < axis->n; i++, w += taps) {
+        const __m256i s = products(v + first[i], w, taps);
+        acc[i] = _mm_cvtsi128_si32(four_sums(s, s, s, s));
+    }
+}
+
+AVX2 static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
+    if (axis->taps == 16)
+        outputs(acc, v, axis, 16);
+    else
+        outputs(acc, v, axis, axis->taps);
+}
+
+AVX2 static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
+    const __m256 m = _mm256_set1_ps(mul), s = _mm256_set1_ps(sub);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(load(acc + i)), m), s));
+    for (; i < n; i++)
+        out[i] = (float)acc[i] * mul - sub;
+}
+
+INLINE __m256i rounded(const int32_t *acc, __m256 mul) {
+    return _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(load(acc)), mul), _mm256_set1_ps(0.5f)));
+}
+
+/* Eight pixels are 24 bytes in two stores of 16: the second writes four bytes of the pixels that come next. */
+AVX2 static void pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul) {
+    const __m256 m = _mm256_set1_ps(mul);
+    const __m256i order =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11, -1, -1, -1, -1));
+    size_t i = 0;
+    for (; i + 10 <= n; i += 8) {
+        const __m256i c2 = rounded(acc[2] + i, m);
+        const __m256i bg = _mm256_packus_epi32(rounded(acc[0] + i, m), rounded(acc[1] + i, m));
+        const __m256i bytes = _mm256_shuffle_epi8(_mm256_packus_epi16(bg, _mm256_packus_epi32(c2, c2)), order);
+        _mm_storeu_si128((__m128i *)(out + 3 * i), _mm256_castsi256_si128(bytes));
+        _mm_storeu_si128((__m128i *)(out + 3 * i + 12), _mm256_extracti128_si256(bytes, 1));
+    }
+    int32_t *const rest[3] = {acc[0] + i, acc[1] + i, acc[2] + i};
+    vpe_kernels_scalar.pack3(out + 3 * i, rest, n - i, mul);
+}
+
+const vpe_kernels vpe_kernels_avx2 = {
+    .name = "avx2",
+    .supported = supported,
+    .luma3 = luma3,
+    .avg4 = avg4,
+    .stats = stats,
+    .vsum1 = vsum1,
+    .vsum3 = vsum3,
+    .hsum = hsum,
+    .norm = norm,
+    .pack3 = pack3,
+};
+
+#endif
