@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -207,46 +206,18 @@ def cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
             )
 
 
-def display_reachable(environment: dict[str, str] | None = None) -> str | None:
-    """Return the name of a display that takes connections, None without one.
-
-    A ``DISPLAY`` that nobody listens on aborts the process inside OpenCV, so its local socket is tried first.
-    A display on another host is believed.
-    """
-    environment = dict(os.environ) if environment is None else environment
-    wayland = environment.get("WAYLAND_DISPLAY")
-    if wayland:
-        path = os.path.join(environment.get("XDG_RUNTIME_DIR", "/run/user/0"), wayland)
-        if os.path.exists(path):
-            return wayland
-    name = environment.get("DISPLAY", "")
-    match = re.fullmatch(r"(?P<host>[^:]*):(?P<number>\d+)(\.\d+)?", name)
-    if match is None:
-        return None
-    if match["host"] not in ("", "unix"):
-        return name
-    for address in (f"\0/tmp/.X11-unix/X{match['number']}", f"/tmp/.X11-unix/X{match['number']}"):
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1)
-            try:
-                connection.connect(address)
-            except OSError:
-                continue
-            return name
-    return None
-
-
 def display() -> Iterator[Finding]:
-    """Report whether a window can be shown."""
-    name = display_reachable()
-    if name is not None:
-        yield Finding("display", "ok", name)
-        return
-    asked = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    text = f"{asked} does not answer" if asked else "none"
-    yield Finding(
-        "display", "warn", text, "no window is shown: `run` writes an annotated video and prints a live table"
-    )
+    """Report whether a window can be shown, as ``run`` itself finds out."""
+    from vidprism_edge.runtimes.display.window import Window
+
+    available, reason = Window.available()
+    if available:
+        yield Finding(
+            "display", "ok", os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "yes"
+        )
+    else:
+        advice = "no window is shown: `run` writes an annotated video and prints a live table"
+        yield Finding("display", "warn", reason, advice)
 
 
 def disk() -> Iterator[Finding]:
