@@ -61,9 +61,9 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/pytest tests/bench -m 'slow or not slow' --benchmark-columns=min,median,stddev,rounds
+	$(BIN)/pytest -o addopts=--import-mode=importlib tests/bench --benchmark-columns=min,median,stddev,rounds
 
 clean:
-	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build runtimes/native/build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name '*.so' -not -path './.git/*' -delete
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
