@@ -72,12 +72,20 @@ class Window:
             cv2.resizeWindow(
                 self.title, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
             )
-        elif cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+        elif not self._visible():
             return False
         cv2.imshow(self.title, image)
         key = cv2.waitKey(1)
         self._shown = True
         return key < 0 or key & 0xFF not in _ENDING_KEYS
+
+    def _visible(self) -> bool:
+        import cv2
+
+        try:
+            return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # it was the last window, and the window system is gone with it
+            return False
 
     def close(self) -> None:
         """Close the window. More than once is harmless."""

@@ -79,7 +79,7 @@ def stream(
                         times.append(round(point * 1e9))
             fired[name] = tuple(times)
         runs = {name: len(times) + (replayed if name == "temporal" else 0) for name, times in fired.items()}
-        reason = {name: "rate" if moving or FLOOR_HZ[name] else "still picture" for name in EXPERTS}
+        reason = dict.fromkeys(EXPERTS, "rate" if moving else "still picture")
         logits = [2.5 * math.sin(end * (0.31 + 0.13 * n) + n * 1.7) for n in range(len(names))]
         top = [math.exp(v) for v in logits]
         scores = {name: v / sum(top) for name, v in zip(names, top, strict=True)}
