@@ -103,7 +103,7 @@ def test_the_delay_never_grows() -> None:
             ages.append(time.monotonic_ns() - frame.t_ns)
             time.sleep(0.02)
     assert len(ages) > 5
-    assert sorted(ages)[len(ages) // 2] < 30_000_000
+    assert sorted(ages)[len(ages) // 2] < 100_000_000
     assert feed.counts.dropped["overrun"] > 5
     assert adds_up(feed.counts)
 
@@ -127,7 +127,7 @@ def test_realtime_holds_frames_back_to_their_time() -> None:
     start = time.monotonic()
     with Feed(FakeSource([k * 20_000_000 for k in range(11)]), pace="realtime") as feed:
         assert len(list(feed)) == 11
-    assert 0.19 < time.monotonic() - start < 1.0
+    assert 0.19 < time.monotonic() - start < 5.0
 
 
 def test_realtime_steps_over_jumps_of_the_timestamps() -> None:
@@ -135,7 +135,7 @@ def test_realtime_steps_over_jumps_of_the_timestamps() -> None:
     start = time.monotonic()
     with Feed(FakeSource([0, hour, hour + 10**7, 0, 10**7]), pace="realtime") as feed:
         assert len(list(feed)) == 5
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
 
 
 def test_realtime_with_drop_oldest_drops_for_a_slow_consumer() -> None:
@@ -153,7 +153,7 @@ def test_a_realtime_wait_is_ended_by_close() -> None:
     assert next(feed).t_ns == 0
     start = time.monotonic()
     feed.close()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
     assert adds_up(feed.counts)
 
 

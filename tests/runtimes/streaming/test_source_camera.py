@@ -132,12 +132,12 @@ def test_a_failing_read_connects_again(devices: Devices) -> None:
 
 
 def test_a_read_that_never_returns_does_not_hang_the_program(devices: Devices) -> None:
-    hanging = FakeCapture([picture(1), lambda: time.sleep(20)])
-    source = camera(devices, hanging, FakeCapture([picture(2), wait]), stall_timeout_s=0.2)
+    hanging = FakeCapture([picture(1), lambda: time.sleep(60)])
+    source = camera(devices, hanging, FakeCapture([picture(2), wait]), stall_timeout_s=0.5)
     start = time.monotonic()
     frames = [source.read() for _ in range(2)]
     source.close()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8
     assert [frame and frame.reset for frame in frames] == [None, "reconnect"]
     assert source.events == {"stalled": 1, "reconnects": 1}
 
@@ -148,7 +148,7 @@ def test_the_same_picture_for_ever_is_frozen(devices: Devices) -> None:
             yield picture(9)
             yield lambda: time.sleep(0.01)
 
-    source = camera(devices, FakeCapture(frozen()), FakeCapture([picture(1), wait]), stall_timeout_s=0.15)
+    source = camera(devices, FakeCapture(frozen()), FakeCapture([picture(1), wait]), stall_timeout_s=0.5)
     while (frame := source.read()) and not frame.reset:
         pass
     source.close()

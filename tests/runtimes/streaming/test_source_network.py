@@ -70,12 +70,12 @@ def test_rtsp_that_hangs_up_is_connected_again(coded: list[bytes]) -> None:
 
 def test_rtsp_that_stalls_is_connected_again(coded: list[bytes]) -> None:
     with RtspServer(coded, lambda _: (0, 12, "stall"), rate=100) as server:
-        source = open_network(server.url, stall_timeout_s=0.4, backoff_s=FAST, max_reconnects=0)
+        source = open_network(server.url, stall_timeout_s=0.8, backoff_s=FAST, max_reconnects=0)
         start = time.monotonic()
-        with pytest.raises(SourceError, match=r"no good frame for 0\.4 s; gave up"):
+        with pytest.raises(SourceError, match=r"no good frame for 0\.8 s; gave up"):
             read(source, 13)
         source.close()
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
     assert source.events == {"stalled": 1}
 
 
@@ -131,7 +131,7 @@ def transport_stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_a_silent_server_triggers_the_watchdog(transport_stream: bytes) -> None:
     with tcp_server([(transport_stream, True), (transport_stream, True)]) as url:
-        source = open_network(url, stall_timeout_s=0.4, backoff_s=FAST)
+        source = open_network(url, stall_timeout_s=0.8, backoff_s=FAST)
         seen: list[Any] = []
         with Feed(source, drop_policy="wait", max_frame_age_s=1e6) as feed:
             for frame in feed:
