@@ -125,7 +125,9 @@ class Decoder:
             from av.video.reformatter import VideoReformatter
 
             self._reformatter = VideoReformatter()
-        image: np.ndarray = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        # one thread: the conversion takes less time than waking others, and those are for the experts
+        converted = self._reformatter.reformat(frame, format="bgr24", threads=1)
+        image: np.ndarray = converted.to_ndarray()
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

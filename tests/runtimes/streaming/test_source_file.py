@@ -125,6 +125,20 @@ def test_resolution_changes_in_mid_stream(tmp_path: Path) -> None:
     assert counts["delivered"] == 2 * GOP
 
 
+def test_resolution_changes_in_a_transport_stream(tmp_path: Path) -> None:
+    """As a camera does it that is set anew while recorded: the times go on, the size is another."""
+    for number, size in enumerate([(96, 64), (160, 120)]):
+        times = [1000 * number + 40 * k for k in range(20)]
+        write_video(tmp_path / f"{number}.ts", [scene(k, size) for k in range(20)], times_ms=times)
+    (tmp_path / "a.ts").write_bytes((tmp_path / "0.ts").read_bytes() + (tmp_path / "1.ts").read_bytes())
+    _, frames, counts = read_all(tmp_path / "a.ts")
+    assert {frame.image.shape for frame in frames} == {(64, 96, 3), (120, 160, 3)}
+    assert counts["read"] == counts["delivered"] + sum(counts["dropped"].values()) == 40
+    assert counts["delivered"] >= 38  # where the two meet, the demuxer sees a packet missing
+    times = [frame.t_ns for frame in frames]
+    assert times == sorted(set(times))
+
+
 def test_corrupt_pictures_are_counted_exactly(tmp_path: Path) -> None:
     """Every picture of MJPEG stands alone: 3 destroyed ones are 3 losses, in two places."""
     write_video(tmp_path / "a.avi", [scene(k) for k in range(20)], "mjpeg")
