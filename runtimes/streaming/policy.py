@@ -23,7 +23,7 @@ HOLD_S = 1.0
 #: A map points at something when its peak stands out of its median by this much.
 SALIENT = 0.15
 #: A region is kept while it holds this share of what the best region would hold.
-KEEP_SHARE = 0.8
+KEEP_SHARE = 0.6
 
 
 @dataclass(slots=True)

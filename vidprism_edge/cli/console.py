@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+
+from vidprism_edge.errors import UsageError
 
 
 def say(line: str) -> None:
@@ -14,6 +16,18 @@ def say(line: str) -> None:
     from rich.console import Console
 
     Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def print_table(table: Any, *notes: str) -> None:
+    """Print a table and the lines below it on stdout; where that is no terminal, nothing is cut to its width."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(table)
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -35,3 +49,10 @@ def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=f"{title}: {what}", completed=done, total=total)
 
         yield move
+
+
+def choose(flag: str, given: str, known: Sequence[str]) -> Any:
+    """Return ``given`` if it is known; otherwise raise a usage error that lists what is."""
+    if given not in known:
+        raise UsageError(f"--{flag} is {given!r}; expected {' or '.join(known)}")
+    return given

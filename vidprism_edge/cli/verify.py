@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """Check every hash, replay the golden vectors and print the largest error of every graph; exit 4 if any fails."""
     from vidprism_edge.bundle import Bundle
-    from vidprism_edge.cli.console import print_json, progress_bar
+    from vidprism_edge.cli.console import print_json, print_table, progress_bar
     from vidprism_edge.export.verification import verify_bundle
     from vidprism_edge.runtimes.engines import EngineOptions
 
@@ -38,7 +38,6 @@ def command(
     if as_json:
         print_json(report)
     else:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
@@ -50,8 +49,7 @@ def command(
                 o.graph, o.output, str(o.cases), f"{o.max_error:.2e}", f"{o.of_tolerance:.1%}", f"{o.cosine:.9f}",
                 o.worst_case, "ok" if o.passed else "FAILED",
             )  # fmt: skip
-        Console(width=None if Console().is_terminal else 140).print(table)
-        print(f"tolerance {atol:g} + {rtol:g} * |reference|, {report.files} files checked, engine {engine}")
+        print_table(table, f"tolerance {atol:g} + {rtol:g} * |reference|, {report.files} files checked, engine {engine}")
     if not report.passed:
         worst = max(report.outputs, key=lambda o: o.of_tolerance)
         raise ParityError(

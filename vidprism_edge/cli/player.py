@@ -1,0 +1,193 @@
+"""Plays a source through a bundle and shows it: what ``run`` and ``demo`` share."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vidprism_edge.bundle import Bundle
+from vidprism_edge.cli.console import print_json, say
+from vidprism_edge.errors import UsageError
+from vidprism_edge.runtimes.engines import EngineOptions
+from vidprism_edge.runtimes.streaming.feed import DropPolicy, Feed, Pace
+from vidprism_edge.runtimes.streaming.prediction import Prediction, Summary
+from vidprism_edge.runtimes.streaming.session import Session, stream
+from vidprism_edge.runtimes.streaming.source import Frame, Source
+
+#: Decisions that are kept for a timeline: ten minutes of the default hop.
+KEPT = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class PlayOptions:
+    """How a source is played. Files are written only where a path is given."""
+
+    engine: str = "onnxruntime"
+    threads: int = 0
+    gates: Literal["auto", "open"] = "auto"
+    max_skip_s: float = 30.0
+    drop_policy: DropPolicy | None = None
+    pace: Pace = "fast"
+    max_frame_age_s: float = 2.0
+    duration_s: float | None = None
+    window: bool | None = None
+    video: Path | None = None
+    timeline: Path | None = None
+    as_json: bool = False
+    title: str = "VidPrism Edge"
+
+
+@dataclass(slots=True)
+class Playback:
+    """What a run gave: the last decisions and the summary; ``interrupted`` by the user, not by the stream's end."""
+
+    summary: Summary
+    predictions: list[Prediction]
+    interrupted: bool
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Frames a second over the last two seconds."""
+
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=60))
+
+    def tick(self) -> float:
+        self.times.append(time.perf_counter())
+        spent = self.times[-1] - self.times[0]
+        return (len(self.times) - 1) / spent if spent > 0 else 0.0
+
+
+def check_outputs(options: PlayOptions) -> None:
+    """Refuse a video or timeline whose folder is not there, before anything is opened."""
+    for path in (options.video, options.timeline):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first")
+
+
+class Player:
+    """One source, one bundle, and everything that shows them."""
+
+    def __init__(self, bundle: Bundle, source: Source, options: PlayOptions) -> None:
+        self._options = options
+        self._live = source.live
+        self._source_name = source.name
+        self.session = Session(
+            bundle,
+            engine=options.engine,
+            options=EngineOptions(options.threads),
+            gates=options.gates,
+            max_skip_s=options.max_skip_s,
+            period_ns=None if source.live else source.period_ns,
+        )
+        self.feed = Feed(
+            source,
+            drop_policy=options.drop_policy,
+            pace=options.pace,
+            max_frame_age_s=options.max_frame_age_s,
+        )
+        self._kept: deque[Prediction] = deque(maxlen=KEPT)
+        self._always_on = round(self.session.always_on_macs)
+
+    def play(self) -> Playback:
+        """Play to the end, to ``duration_s`` or to Ctrl-C; the summary is made in every case."""
+        from vidprism_edge.runtimes.display.table import LiveTable
+        from vidprism_edge.runtimes.display.video import VideoWriter
+        from vidprism_edge.runtimes.display.window import Window
+
+        options, interrupted = self._options, False
+        with ExitStack() as stack:
+            stack.enter_context(self.feed)
+            period = self.feed.source.period_ns
+            fps = 1e9 / period if period else 30.0
+            video = stack.enter_context(VideoWriter(options.video, fps)) if options.video else None
+            window = None
+            if self._wants_window():
+                window = stack.enter_context(Window(options.title))
+            table = None
+            if not options.as_json:
+                table = stack.enter_context(LiveTable(self._source_name, always_on_macs=self._always_on))
+            try:
+                self._loop(table, video, window)
+            except KeyboardInterrupt:
+                interrupted = True
+        if options.timeline is not None:
+            from vidprism_edge.runtimes.display.timeline import draw_timeline
+
+            draw_timeline(
+                list(self._kept), options.timeline, title=options.title, subtitle=self._source_name,
+                always_on_macs=self._always_on,
+            )  # fmt: skip
+        return Playback(self.session.summarise(self.feed), list(self._kept), interrupted)
+
+    def _wants_window(self) -> bool:
+        from vidprism_edge.runtimes.display.window import Window
+
+        if self._options.window is False:
+            return False
+        there, reason = Window.available()
+        if not there and self._options.window:
+            raise UsageError(f"no window can be shown: {reason}; leave --window out, or give --video FILE")
+        if not there and not self._options.as_json and self._options.video is None:
+            say(f"no window ({reason}); --video FILE keeps an annotated video")
+        return there
+
+    def _loop(self, table: object, video: object, window: object) -> None:
+        from vidprism_edge.runtimes.display.overlay import draw
+
+        options, meter = self._options, _Meter()
+        latest: Prediction | None = None
+        latency_ms: float | None = None
+        start = time.perf_counter()
+        first_ns: int | None = None
+        arrived = time.perf_counter_ns()
+        for frame, predictions in stream(self.session, self.feed):
+            fps = meter.tick()
+            first_ns = frame.t_ns if first_ns is None else first_ns
+            for latest in predictions:
+                latency_ms = self._latency_ms(frame, arrived)
+                self._tell(latest, table, fps, latency_ms)
+            if video is not None or window is not None:
+                picture = draw(
+                    frame.image, latest, fps=fps, latency_ms=latency_ms, always_on_macs=self._always_on
+                )
+                if video is not None:
+                    video.write(picture, frame.t_ns)  # type: ignore[attr-defined]
+                if window is not None and not window.show(picture):  # type: ignore[attr-defined]
+                    return
+            if options.duration_s is not None:
+                spent = time.perf_counter() - start if self._live else (frame.t_ns - first_ns) / 1e9
+                if spent >= options.duration_s:
+                    return
+            arrived = time.perf_counter_ns()
+
+    def _latency_ms(self, frame: Frame, arrived_ns: int) -> float:
+        """Age of a decision: since the frame was captured (live), or since it was asked for (files)."""
+        now = time.monotonic_ns() if self._live else time.perf_counter_ns()
+        return (now - (frame.t_ns if self._live else arrived_ns)) / 1e6
+
+    def _tell(self, prediction: Prediction, table: object, fps: float, latency_ms: float) -> None:
+        self._kept.append(prediction)
+        if table is None:
+            print_json(prediction.as_json())
+        else:
+            counts = self.feed.counts
+            table.update(  # type: ignore[attr-defined]
+                prediction, fps=fps, read=counts.read, dropped=counts.dropped, latency_ms=latency_ms
+            )
+
+
+def tell_summary(playback: Playback, *, as_json: bool) -> None:
+    """Print the summary: the last JSON object, or a table for people."""
+    if as_json:
+        print_json({"summary": playback.summary})
+        return
+    from rich.console import Console
+
+    from vidprism_edge.runtimes.display.table import summary_table
+
+    Console(stderr=True).print(summary_table(playback.summary))

@@ -1,0 +1,80 @@
+"""``vidprism-edge run``: a camera, a file or a network stream through a bundle, live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidprism_edge.errors import UsageError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    source: Annotated[str, typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS.")] = "0",
+    engine: Annotated[str, typer.Option(help="What executes the graphs.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option(help="Threads a graph may use; 0: the engine's choice.")] = 0,
+    gates: Annotated[str, typer.Option(help="auto: only the needed experts fire; open: all always run.")] = "auto",
+    pace: Annotated[str, typer.Option(help="Files: fast or realtime.")] = "fast",
+    drop_policy: Annotated[
+        str | None, typer.Option(help="wait or drop-oldest [files wait, live sources drop the oldest].")
+    ] = None,
+    max_skip: Annotated[float, typer.Option(help="Longest time a gate stays closed, seconds.")] = 30.0,
+    max_frame_age: Annotated[float, typer.Option(help="Older frames are dropped, seconds.")] = 2.0,
+    stall_timeout: Annotated[float, typer.Option(help="Reconnect after so long without a frame, seconds.")] = 20.0,
+    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    loop: Annotated[bool, typer.Option(help="Start a file again at its end.")] = False,
+    window: Annotated[
+        bool | None, typer.Option("--window/--no-window", help="Show a window [where there is a display].")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Write an annotated video (.mp4).")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Draw rates, gates, experts and labels over time.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the summary as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a decision on stdout.")] = False,
+) -> None:
+    """Show the labels and which expert fires when and why. Nothing is sent; pictures are written only if asked."""
+    import signal
+
+    import msgspec
+
+    from vidprism_edge.bundle import Bundle
+    from vidprism_edge.cli.console import choose
+    from vidprism_edge.cli.player import Player, PlayOptions, check_outputs, tell_summary
+    from vidprism_edge.runtimes.streaming.source import open_source
+
+    opened = Bundle.open(bundle)
+    options = PlayOptions(
+        engine=engine,
+        threads=threads,
+        gates=choose("gates", gates, ("auto", "open")),
+        max_skip_s=_positive("max-skip", max_skip, opened.spec.max_age_s),
+        drop_policy=None if drop_policy is None else choose("drop-policy", drop_policy, ("wait", "drop-oldest")),
+        pace=choose("pace", pace, ("fast", "realtime")),
+        max_frame_age_s=_positive("max-frame-age", max_frame_age),
+        duration_s=None if duration is None else _positive("duration", duration),
+        window=window,
+        video=video,
+        timeline=timeline,
+        as_json=as_json,
+        title=f"VidPrism Edge · {opened.spec.preset}",
+    )
+    check_outputs(options)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {report}: the folder {report.absolute().parent} does not exist; make it first")
+    # a service manager's stop is a user's Ctrl-C: the summary is made and files are finished
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stall_s = _positive("stall-timeout", stall_timeout)
+    playback = Player(opened, open_source(source, stall_timeout_s=stall_s, loop=loop), options).play()
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(playback.summary), indent=2) + b"\n")
+    tell_summary(playback, as_json=as_json)
+    if playback.interrupted:
+        raise typer.Exit(130)
+
+
+def _positive(flag: str, value: float, most: float = float("inf")) -> float:
+    if not 0 < value <= most:
+        limit = "" if most == float("inf") else f" and at most {most:g}"
+        raise UsageError(f"--{flag} is {value:g}; expected more than 0{limit} seconds")
+    return value
