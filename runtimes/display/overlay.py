@@ -64,7 +64,7 @@ def draw(
     *,
     fps: float,
     latency_ms: float | None,
-    always_on_macs: int | None = None,
+    always_on_macs: float | None = None,
 ) -> np.ndarray:
     """Return a new picture: the frame with what ``prediction`` says, and below it one badge per expert.
 
@@ -200,13 +200,14 @@ def _labels(canvas: np.ndarray, prediction: Prediction | None, unit: float) -> N
     for rank, (label, score) in enumerate(best):
         shade = bgr(ACCENT if sure and rank == 0 else GREY)
         share = percent_text(score)
+        filled = round(inner * min(1.0, max(0.0, score)))  # max in this order also takes a NaN to 0
         share_wide = text.width(share, size, rank == 0)
         ink = _INK if rank == 0 else _SOFT
         label = text.shorten(label, size, inner - share_wide - px(8), rank == 0)
         text.put(canvas, label, x, y + px(13), size, ink, rank == 0)
         text.put(canvas, share, x + inner - share_wide, y + px(13), size, ink, rank == 0)
         _rounded(canvas, (x, y + px(18), inner, px(3)), px(1), _OFF)
-        _rounded(canvas, (x, y + px(18), round(inner * float(np.clip(score, 0, 1))), px(3)), px(1), shade)
+        _rounded(canvas, (x, y + px(18), filled, px(3)), px(1), shade)
         y += row
 
 
@@ -216,7 +217,7 @@ def _speed(
     unit: float,
     fps: float,
     latency_ms: float | None,
-    always_on_macs: int | None,
+    always_on_macs: float | None,
 ) -> None:
     """Draw the chip at the right: frames a second, latency, and what the last decision cost."""
     px = _pixels(unit)

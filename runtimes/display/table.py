@@ -35,7 +35,7 @@ class LiveTable:
     """
 
     def __init__(
-        self, source: str, *, always_on_macs: int | None = None, console: Console | None = None
+        self, source: str, *, always_on_macs: float | None = None, console: Console | None = None
     ) -> None:
         self._source = source
         self._always_on = always_on_macs

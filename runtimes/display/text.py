@@ -43,11 +43,14 @@ def shorten(text: str, size: int, limit: int, bold: bool = False) -> str:
     """Return ``text``, cut with … where it is wider than ``limit`` pixels; empty where not even that fits."""
     if width(text, size, bold) <= limit:
         return text
-    for end in range(len(text) - 1, 0, -1):
-        cut = text[:end].rstrip() + "…"
-        if width(cut, size, bold) <= limit:
-            return cut
-    return ""
+    fits, end = 0, len(text)
+    while end - fits > 1:
+        middle = (fits + end) // 2
+        if width(text[:middle].rstrip() + "…", size, bold) <= limit:
+            fits = middle
+        else:
+            end = middle
+    return text[:fits].rstrip() + "…" if fits else ""
 
 
 def put(

@@ -86,22 +86,26 @@ def course(predictions: Sequence[Prediction]) -> Course:
     steps = sorted(b - a for a, b in zip(times, times[1:], strict=False) if b > a)
     hop = (steps[len(steps) // 2] if steps else _DEFAULT_HOP_NS) / 1e9
     first = predictions[0]
-    origin = (
-        min([times[0] - round(hop * 1e9), *(t for fired in first.fired_ns.values() for t in fired)]) / 1e9
-    )
+    ran = [t for fired in first.fired_ns.values() for t in fired]
+    # a stream that ended before its first decision is due has no hop before it
+    origin = min(ran if first.partial and ran else [times[0] - round(hop * 1e9), *ran]) / 1e9
     spans: list[Span] = []
     offsets: list[float] = []
     breaks: list[float] = []
-    for t_ns in times:
-        t = t_ns / 1e9 - origin
-        before = spans[-1].end if spans else 0.0
-        if spans and t <= before:
+    for prediction in predictions:
+        t = prediction.t_ns / 1e9 - origin
+        before = start = spans[-1].end if spans else 0.0
+        if prediction.partial:
+            # made at the end of the stream, perhaps at the time of the one before: it gets a sliver
+            t = max(t, before + hop / 4)
+        elif spans and t <= before:
             origin -= before - t + hop
             t = before + hop
             breaks.append(before)
         elif t > before + 2 * hop:
+            start = t - 2 * hop
             breaks.append(before)
-        spans.append(Span(max(before, t - 2 * hop) if t > before + 2 * hop else before, t))
+        spans.append(Span(start, t))
         offsets.append(origin)
     return Course(predictions, spans, offsets, hop, breaks)
 
@@ -113,10 +117,10 @@ def closed_stretches(run: Course, expert: str) -> list[Closed]:
         if prediction.gates.get(expert, True):
             continue
         last = found[-1] if found and abs(found[-1].end - span.start) < 1e-6 else None
-        # an expert that ran at its floor rate behind a closed gate has no reason of its own
-        code = prediction.skipped.get(expert, "")
-        reason = reason_text(code) if code else (last.reason if last else "floor rate only")
-        if last is not None and last.reason == reason:
+        # an expert that still ran before its gate closed has no reason yet: the next decision has it
+        code = prediction.skipped.get(expert)
+        reason = reason_text(code) if code else (last.reason if last else "")
+        if last is not None and last.reason in ("", reason):
             found[-1] = Closed(last.start, span.end, reason)
         else:
             found.append(Closed(span.start, span.end, reason))
@@ -140,7 +144,7 @@ def draw_timeline(
     *,
     title: str,
     subtitle: str,
-    always_on_macs: int | None = None,
+    always_on_macs: float | None = None,
 ) -> None:
     """Write a picture of the run to ``path`` (.png, .svg or .pdf); an existing file is replaced.
 
@@ -195,7 +199,7 @@ def _nothing(figure: Figure, title: str, subtitle: str) -> None:
 class _Sheet:
     """Draws a :class:`Course` as panels from top to bottom. Lengths are in inches."""
 
-    def __init__(self, figure: Figure, run: Course, always_on_macs: int | None) -> None:
+    def __init__(self, figure: Figure, run: Course, always_on_macs: float | None) -> None:
         self.figure = figure
         self.run = run
         self.always_on = always_on_macs
@@ -243,9 +247,14 @@ class _Sheet:
     def shortened(self, artist: Any, limit: float) -> Any:
         """Cut a text with … until it is at most ``limit`` inches wide."""
         words = artist.get_text()
-        while self.width(artist) > limit and len(words) > 1:
-            words = words[:-1].rstrip()
-            artist.set_text(words + "…")
+        if self.width(artist) <= limit:
+            return artist
+        fits, end = 1, len(words)
+        while end - fits > 1:
+            middle = (fits + end) // 2
+            artist.set_text(words[:middle].rstrip() + "…")
+            fits, end = (middle, end) if self.width(artist) <= limit else (fits, middle)
+        artist.set_text(words[:fits].rstrip() + "…")
         return artist
 
     def heading(self, words: str, explanation: str) -> None:
@@ -318,7 +327,7 @@ class _Sheet:
             for prediction, span in zip(run.predictions, run.spans, strict=True):
                 group = [self.labels[row]] if row < len(self.labels) else self.others
                 bars.append((span.start, span.end - span.start))
-                shades.append(heat(max(prediction.scores.get(name, 0.0) for name in group) / peak))
+                shades.append(heat(max(0.0, *(prediction.scores.get(name, 0.0) for name in group)) / peak))
                 if prediction.label in group:
                     best.append((span.start, span.end))
             axes.broken_barh(bars, (row + 0.08, 0.84), facecolors=shades, linewidth=0)
@@ -391,8 +400,9 @@ class _Sheet:
             parts: dict[str, float] = {}
             for stretch in closed:
                 parts[stretch.reason] = parts.get(stretch.reason, 0.0) + stretch.end - stretch.start
-            reasons = ", ".join(sorted(parts, key=lambda reason: -parts[reason]))
-            lines.append((f"gate closed {percent_text(length / run.end)}: {reasons}", _SOFT))
+            reasons = ", ".join(reason for reason in sorted(parts, key=lambda r: -parts[r]) if reason)
+            told = f"gate closed {percent_text(length / run.end)}"
+            lines.append((told + (f": {reasons}" if reasons else ""), _SOFT))
         else:
             lines.append(("gate always open", _SOFT))
         self.aside(axes, lines)
@@ -541,9 +551,9 @@ class _Sheet:
             borderpad=0,
         )
         told = (
-            f"Each column is one decision, drawn over the time since the one before (every {run.hop:.3g} s). "
-            "A gate keeps its expert from running while the picture has nothing new for it."
+            f"Each column is one decision, drawn over the {run.hop:.3g} s before it. "
+            "A gate keeps its expert from running while the picture has nothing new."
         )
         if any(prediction.replayed for prediction in run.predictions):
-            told += " Replayed runs rebuild the past of an expert that starts over."
+            told += " Replayed runs rebuild an expert's past."
         self.shortened(self.text(0.35, 0.7, told, color=_SOFT, fontsize=9), _WIDTH - 0.6)

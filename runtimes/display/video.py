@@ -109,18 +109,18 @@ class VideoWriter:
 
         if not self._open:
             raise ValueError(f"{self.path} is closed")
-        if self._stream is None:
-            self._first_ns = t_ns
-            self._stream = self._add_stream(image.shape[1], image.shape[0])
-        picture = fit(image, self._stream.width, self._stream.height)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
-        ticks = round((t_ns - self._first_ns) * self._time_base.denominator / 1e9)
-        self._last_pts = max(self._last_pts + 1, ticks)
-        frame.pts, frame.time_base = self._last_pts, self._time_base
-        frame.duration = max(1, round(self._period_ns * self._time_base.denominator / 1e9))
         try:
+            if self._stream is None:
+                self._first_ns = t_ns
+                self._stream = self._add_stream(image.shape[1], image.shape[0])
+            picture = fit(image, self._stream.width, self._stream.height)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+            ticks = self._ticks(t_ns - self._first_ns)
+            self._last_pts = max(self._last_pts + 1, ticks)
+            frame.pts, frame.time_base = self._last_pts, self._time_base
+            frame.duration = max(1, self._ticks(self._period_ns))
             self._container.mux(self._stream.encode(frame))
-        except BaseException:
+        except Exception:
             self.abort()
             raise
         self.frames += 1
@@ -161,6 +161,9 @@ class VideoWriter:
         else:
             self.abort()
 
+    def _ticks(self, ns: int) -> int:
+        return round(ns * self._time_base.denominator / 1e9)
+
     def _discard(self) -> None:
         with suppress(OSError):
             self._part.unlink()
@@ -169,7 +172,6 @@ class VideoWriter:
         rate = Fraction(1_000_000_000, self._period_ns).limit_denominator(1001)
         codec, options = _encoder()
         if not codec:
-            self.abort()
             raise VidPrismError(
                 f"cannot write {self.path}: this build of FFmpeg has neither libx264 nor mpeg4"
             )
