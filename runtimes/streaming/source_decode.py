@@ -57,8 +57,6 @@ class Decoder:
             raise SourceError(f"{name}: FFmpeg has no decoder here for this video; convert it to H.264")
         # let damaged pictures out, flagged: they are counted here instead of vanishing in the decoder
         context.flags |= Flags.output_corrupt
-        # a picture in, a picture out: one that vanishes without an error was damaged
-        self._each_stands_alone = context.codec.intra_only and not context.codec.delay
         self._reformatter: Any = None
         self._waiting = MAX_WAIT_FRAMES
         self._pictures = self._decode()
@@ -87,8 +85,6 @@ class Decoder:
                 self._waiting = MAX_WAIT_FRAMES
                 yield Bad("corrupt")
                 continue
-            if not frames and packet.size and self._each_stands_alone:
-                yield Bad("corrupt")
             for frame in frames:
                 yield self._judge(frame, packet.is_corrupt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,9 @@ class FileSource(CountedSource):
     the file again at its end; timestamps go on one period after the last, with reset ``"loop"``.
     """
 
-    def __init__(self, path: str, *, loop: bool = False) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, name: str, *, loop: bool = False) -> None:
+        super().__init__(name)
+        self._path = path
         self._loop = loop
         self._lock = threading.Lock()
         self._closed = False
@@ -43,7 +45,7 @@ class FileSource(CountedSource):
         self._first = self._first_item()
 
     def _open(self) -> None:
-        self._container = _open_container(self.name)
+        self._container = _open_container(self._path, self.name)
         try:
             self._decoder = Decoder(self._container, self.name)
         except BaseException:
@@ -130,34 +132,38 @@ class FileSource(CountedSource):
 
 def open_file(path: str, *, loop: bool = False, **_: object) -> FileSource:
     """Open the video file at ``path``. Raises SourceError."""
-    place = Path(path)
-    if not place.exists():
+    shown = path if path.isprintable() else repr(path)
+    try:
+        about = Path(path).stat()
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError, ValueError))
+        why = "does not exist" if missing else f"cannot be read ({_reason(error)})"
         raise SourceError(
-            f"video file {path} does not exist; check the path, or give a camera number or an rtsp:// address"
-        )
-    if place.is_dir():
-        raise SourceError(f"{path} is a folder; expected a video file")
-    if place.is_file() and place.stat().st_size == 0:
-        raise SourceError(f"video file {path} is empty (0 bytes); copy or record it again")
-    return FileSource(path, loop=loop)
+            f"video file {shown} {why}; check the path, or give a camera number or an rtsp:// address"
+        ) from error
+    if stat.S_ISDIR(about.st_mode):
+        raise SourceError(f"{shown} is a folder; expected a video file")
+    if stat.S_ISREG(about.st_mode) and about.st_size == 0:
+        raise SourceError(f"video file {shown} is empty (0 bytes); copy or record it again")
+    return FileSource(path, shown, loop=loop)
 
 
-def _open_container(path: str) -> InputContainer:
+def _open_container(path: str, name: str) -> InputContainer:
     import av
 
     try:
         # "file:" keeps a colon in a file's name from being read as a protocol
         container = av.open(f"file:{path}", options=dict(_OPTIONS))
     except PermissionError as error:
-        raise SourceError(f"video file {path} may not be read; check its permissions") from error
+        raise SourceError(f"video file {name} may not be read; check its permissions") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
-            f"{path} is no video that can be read ({_reason(error)}); "
+            f"{name} is no video that can be read ({_reason(error)}); "
             "expected a whole video file such as MP4, MKV, AVI or TS"
         ) from error
     if container.format.name in _NO_VIDEO:
         container.close()
-        raise SourceError(f"{path} is a text file; expected a video file such as MP4, MKV, AVI or TS")
+        raise SourceError(f"{name} is a text file; expected a video file such as MP4, MKV, AVI or TS")
     return container
 
 

@@ -149,4 +149,8 @@ def redact(url: str) -> str:
 
 
 def _reason(error: Exception) -> str:
+    import av
+
+    if isinstance(error, av.error.ExitError):  # how FFmpeg says that our timeout interrupted it
+        return "no answer in time"
     return str(getattr(error, "strerror", None) or error).splitlines()[0]

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -18,6 +19,19 @@ from vidprism_edge.runtimes.streaming.feed import Feed, FeedCounts
 from vidprism_edge.runtimes.streaming.source import open_source
 
 FRAMES = [k * PERIOD_NS for k in range(10)]
+
+
+in_main_thread = pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread only"
+)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C works, although a program started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def adds_up(counts: FeedCounts) -> bool:
@@ -191,9 +205,8 @@ def test_a_frame_left_in_the_slot_is_counted_as_closed() -> None:
     assert list(feed) == []
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread only"
-)
+@in_main_thread
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_waiting_for_a_camera() -> None:
     source = FakeSource([], live=True)
     source.read = lambda: source.closed.wait() and None  # type: ignore[method-assign]
@@ -205,9 +218,8 @@ def test_ctrl_c_while_waiting_for_a_camera() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "vidprism-feed"]
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread only"
-)
+@in_main_thread
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_a_paced_frame_is_in_hand() -> None:
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

@@ -176,6 +176,16 @@ def test_a_stream_joined_between_key_frames_gives_no_grey_pictures(tmp_path: Pat
     assert frames[0].t_ns == 0
 
 
+def test_a_decoder_that_does_not_flag_grey_pictures_gives_none_either(tmp_path: Path) -> None:
+    """MPEG-4's decoder predicts from nothing without a word."""
+    coded = packets((scene(k) for k in range(30)), "mpeg4")
+    header = coded[0][: coded[0].index(b"\0\0\1\xb6")]
+    (tmp_path / "a.m4v").write_bytes(header + b"".join(coded[4:]))
+    _, frames, counts = read_all(tmp_path / "a.m4v")
+    assert counts == {"read": 26, "delivered": 20, "dropped": {"corrupt": 6}}
+    assert difference(frames[0].image, scene(10)) < 12
+
+
 @pytest.mark.parametrize("container", ["ts", "mkv", "avi"])
 def test_a_truncated_file_ends_with_what_could_be_decoded(tmp_path: Path, container: str) -> None:
     whole, cut = tmp_path / f"a.{container}", tmp_path / f"cut.{container}"
@@ -223,6 +233,7 @@ def test_what_is_no_video_is_one_clear_line(tmp_path: Path) -> None:
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         sound.sample_rate = 8000
         output.mux(stream.encode(sound))
+    (tmp_path / "two\nlines.mp4").write_bytes(b"")
     write_video(tmp_path / "whole.mp4", [scene(k) for k in range(20)])
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:3000])  # without its index
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
@@ -235,12 +246,15 @@ def test_what_is_no_video_is_one_clear_line(tmp_path: Path) -> None:
         "cut.mp4": "no video that can be read",
         "list.m3u8": "",
         "": "folder",
+        "two\nlines.mp4": "empty",
+        "x" * 5000: "cannot be read",
+        "whole.mp4/a.mp4": "does not exist",
     }.items():
         with pytest.raises(SourceError) as caught:
             open_source(str(tmp_path / name))
         message = str(caught.value)
         assert text in message
-        assert str(tmp_path / name) in message
+        assert (str(tmp_path / name) if name.isprintable() else r"two\nlines.mp4") in message
         assert "\n" not in message
 
 

@@ -133,6 +133,13 @@ def test_a_camera_that_connects_and_gives_nothing_counts_as_failing() -> None:
         source.read()
 
 
+def test_a_good_frame_makes_the_attempts_count_anew() -> None:
+    source = live([[1], [2], [3], [4], [5, silence]], max_reconnects=1)
+    frames = [source.read() for _ in range(5)]
+    source.close()
+    assert [frame and frame.reset for frame in frames] == [None, *["reconnect"] * 4]
+
+
 def test_it_tries_for_ever_otherwise() -> None:
     source = live([[1], *[SourceError("away")] * 40, [2, silence]], backoff_s=(0.0001, 0.001))
     assert source.read() is not None
