@@ -72,11 +72,15 @@ class GoldenMaker:
         for step in range(slots):
             inputs = {"frame": self._picture("temporal", step), **state}
             outputs = self._run("temporal", f"step_{step}", inputs, keep=step in (0, 3, field))
-            state = {name.removeprefix("next_"): outputs[name] for name in outputs if name.startswith("next_")}
+            state = {
+                name.removeprefix("next_"): outputs[name] for name in outputs if name.startswith("next_")
+            }
             found.append((outputs["token"][0], outputs["motion_map"][0]))
         return found
 
-    def _context(self, stream: str, values: dict[str, list[np.ndarray]], state: str | None) -> tuple[Arrays, list[SceneBox | None]]:
+    def _context(
+        self, stream: str, values: dict[str, list[np.ndarray]], state: str | None
+    ) -> tuple[Arrays, list[SceneBox | None]]:
         """Slot buffers of one expert in a gate state; ``None`` means that the expert is absent."""
         spec, regions = self.spec.streams[stream], self.spec.streams[stream].regions
         per_region = self.spec.slots(stream)
@@ -103,10 +107,15 @@ class GoldenMaker:
         back = np.zeros((1, len(boxes), 2, side, scene), np.float32)
         for i, box in enumerate(boxes):
             if box is not None:
-                forth[0, i], back[0, i] = interpolation(box, WHOLE, side, scene), interpolation(WHOLE, box, scene, side)
+                forth[0, i], back[0, i] = (
+                    interpolation(box, WHOLE, side, scene),
+                    interpolation(WHOLE, box, scene, side),
+                )
         return {f"{stream}_to_scene": forth, f"scene_to_{stream}": back}
 
-    def _decision(self, case: str, present: dict[str, str | None], tokens: dict[str, dict[str, list[np.ndarray]]]) -> None:
+    def _decision(
+        self, case: str, present: dict[str, str | None], tokens: dict[str, dict[str, list[np.ndarray]]]
+    ) -> None:
         """One decision: the attention, the fusion and the head in one gate state."""
         spatial, spatial_boxes = self._context("spatial", tokens["spatial"], present["spatial"])
         temporal, temporal_boxes = self._context("temporal", tokens["temporal"], present["temporal"])
@@ -127,9 +136,16 @@ class GoldenMaker:
     def make(self) -> None:
         """Fill :attr:`cases` for every graph: all subsets of experts, each fresh, in steady state or stale."""
         for step in range(2):
-            frames = {"frame": self._picture("analyzer", step + 1), "previous": self._picture("analyzer", step)}
+            frames = {
+                "frame": self._picture("analyzer", step + 1),
+                "previous": self._picture("analyzer", step),
+            }
             self._run("analyzer", f"picture_{step}", frames)
-        spatial, hybrid, motion = self._tokens("spatial", "spatial"), self._tokens("hybrid_encode", "hybrid"), self._motion()
+        spatial, hybrid, motion = (
+            self._tokens("spatial", "spatial"),
+            self._tokens("hybrid_encode", "hybrid"),
+            self._motion(),
+        )
         tokens = {
             "spatial": {"spatial_tokens": spatial},
             "hybrid": {"hybrid_tokens": hybrid},

@@ -70,7 +70,9 @@ def _slots(spec: ModelSpec, stream: str) -> int:
     return spec.slots(stream) * spec.streams[stream].regions
 
 
-def _context(spec: ModelSpec, stream: str, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[TensorInfo]:
+def _context(
+    spec: ModelSpec, stream: str, names: Sequence[str], shapes: Sequence[tuple[int, ...]]
+) -> list[TensorInfo]:
     """Token buffers of one expert with their mask and meta."""
     slots = _slots(spec, stream)
     infos = [TensorInfo(name, (1, slots, *shape)) for name, shape in zip(names, shapes, strict=True)]
@@ -100,7 +102,10 @@ def describe_graphs(net: VidPrism) -> list[GraphSpec]:
         geometry.append(TensorInfo(f"scene_to_{stream}", (1, slots, 2, side, scene)))
     return [
         GraphSpec(
-            "analyzer", _AnalyzerGraph(net), (image("analyzer"), image("analyzer", "previous")), ("saliency", "motion")
+            "analyzer",
+            _AnalyzerGraph(net),
+            (image("analyzer"), image("analyzer", "previous")),
+            ("saliency", "motion"),
         ),
         GraphSpec("spatial", net.spatial, (image("spatial"),), ("tokens",)),
         GraphSpec(
@@ -134,6 +139,7 @@ def to_onnx(graph: GraphSpec, path: Path) -> onnx.ModelProto:
             external_data=False,
             verbose=False,
         )
+    assert program is not None
     model: onnx.ModelProto = program.model_proto
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
     # the exporter leaves its own stack traces behind: 1 kB a node, with this machine's paths in them

@@ -105,7 +105,9 @@ def _describe(job: Job) -> None:
     options, spec = job.options, job.options.spec
     (job.folder / "labels.txt").write_text("\n".join(spec.labels) + "\n", encoding="utf-8")
     script = job.folder / "reproduce.sh"
-    script.write_text(f"#!/bin/sh\n# repeats the export that made this bundle\n{options.command}\n", encoding="utf-8")
+    script.write_text(
+        f"#!/bin/sh\n# repeats the export that made this bundle\n{options.command}\n", encoding="utf-8"
+    )
     script.chmod(0o755)
     files = ["labels.txt", "reproduce.sh", *job.golden]
     job.manifest = Manifest(
@@ -120,7 +122,9 @@ def _describe(job: Job) -> None:
         licences={"vidprism-edge": "Apache-2.0", spec.encoder.source: spec.encoder.licence},
         tools={
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("vidprism-edge", "torch", "onnx", "numpy")},
+            **{
+                name: importlib.metadata.version(name) for name in ("vidprism-edge", "torch", "onnx", "numpy")
+            },
         },
     )
     _write_manifest(job)
@@ -164,7 +168,9 @@ def check_stages(stages: tuple[Stage, ...]) -> None:
     there: set[str] = set()
     for stage in stages:
         if missing := set(stage.requires) - there:
-            raise ValueError(f"stage {stage.name!r} needs {', '.join(sorted(missing))}, which nothing before it provides")
+            raise ValueError(
+                f"stage {stage.name!r} needs {', '.join(sorted(missing))}, which nothing before it provides"
+            )
         there |= set(stage.provides)
 
 

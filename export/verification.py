@@ -49,7 +49,11 @@ class ParityReport(msgspec.Struct, frozen=True):
 
 
 def _compare(
-    graph: str, output: str, pairs: list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]], atol: float, rtol: float
+    graph: str,
+    output: str,
+    pairs: list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]],
+    atol: float,
+    rtol: float,
 ) -> OutputParity:
     worst, worst_case, largest, total, count = 0.0, "", 0.0, 0.0, 0
     dot = reference_square = value_square = 0.0
@@ -68,19 +72,33 @@ def _compare(
     norm = (value_square * reference_square) ** 0.5
     cosine = dot / norm if norm > 0 else 1.0
     return OutputParity(
-        graph, output, len(pairs), largest, total / max(count, 1), cosine, worst, worst_case, passed=worst <= 1.0
+        graph,
+        output,
+        len(pairs),
+        largest,
+        total / max(count, 1),
+        cosine,
+        worst,
+        worst_case,
+        passed=worst <= 1.0,
     )
 
 
 def compare_graph(
-    name: str, run: Callable[[Arrays], Arrays], golden: Iterable[tuple[str, Arrays, Arrays]], atol: float, rtol: float
+    name: str,
+    run: Callable[[Arrays], Arrays],
+    golden: Iterable[tuple[str, Arrays, Arrays]],
+    atol: float,
+    rtol: float,
 ) -> list[OutputParity]:
     """Run one graph over its golden cases and compare every output."""
     pairs: dict[str, list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]] = {}
     for case, inputs, outputs in golden:
         values = run(inputs)
         if values.keys() != outputs.keys():
-            raise BundleError(f"golden case {case} of graph {name} holds {sorted(outputs)}, the graph gives {sorted(values)}")
+            raise BundleError(
+                f"golden case {case} of graph {name} holds {sorted(outputs)}, the graph gives {sorted(values)}"
+            )
         for output, reference in outputs.items():
             pairs.setdefault(output, []).append((case, values[output], reference))
     if not pairs:

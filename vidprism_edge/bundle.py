@@ -96,16 +96,24 @@ class Bundle:
         file = root / MANIFEST
         try:
             if file.stat().st_size > MAX_MANIFEST_BYTES:
-                raise BundleError(f"{file} has {file.stat().st_size} bytes, expected at most {MAX_MANIFEST_BYTES}")
+                raise BundleError(
+                    f"{file} has {file.stat().st_size} bytes, expected at most {MAX_MANIFEST_BYTES}"
+                )
             data = file.read_bytes()
         except OSError as error:
-            raise BundleError(f"{root} is not a bundle: {MANIFEST} cannot be read ({error.strerror})") from None
+            raise BundleError(
+                f"{root} is not a bundle: {MANIFEST} cannot be read ({error.strerror})"
+            ) from None
         try:
             manifest = msgspec.json.decode(data, type=Manifest)
         except (msgspec.MsgspecError, UsageError, UnicodeDecodeError) as error:
-            raise BundleError(f"{file} is not a manifest that this version reads: {error}; export again") from None
+            raise BundleError(
+                f"{file} is not a manifest that this version reads: {error}; export again"
+            ) from None
         if manifest.schema != BUNDLE_SCHEMA:
-            raise BundleError(f"{file} has schema {manifest.schema}, this version reads {BUNDLE_SCHEMA}; export again")
+            raise BundleError(
+                f"{file} has schema {manifest.schema}, this version reads {BUNDLE_SCHEMA}; export again"
+            )
         bundle = cls(root, manifest)
         missing = [name for name in COMPONENTS if name not in bundle.graphs]
         if missing:
@@ -127,7 +135,9 @@ class Bundle:
         """Return the path of a bundled file, refusing one that leaves the bundle."""
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
-            raise BundleError(f"the manifest of {self.root} names {name!r}, which leaves the bundle; do not use it")
+            raise BundleError(
+                f"the manifest of {self.root} names {name!r}, which leaves the bundle; do not use it"
+            )
         path = self.root / pure
         if not path.resolve().is_relative_to(self.root.resolve()):
             raise BundleError(f"{path} is a link that leaves the bundle; do not use it")
@@ -138,7 +148,9 @@ class Bundle:
         if not path.is_file():
             raise BundleError(f"{path} is missing from the bundle; export again or copy the whole folder")
         if hash_file(path) != sha256:
-            raise BundleError(f"{path} does not have the sha256 of the manifest: it is damaged or was changed; export again")
+            raise BundleError(
+                f"{path} does not have the sha256 of the manifest: it is damaged or was changed; export again"
+            )
         return path
 
     def file(self, name: str) -> Path:
@@ -182,12 +194,16 @@ def writing(output: Path, *, force: bool) -> Iterator[Path]:
     if output.exists() and not force:
         raise UsageError(f"{output} exists; give another --output, or --force to replace it")
     if output.exists() and not (output / MANIFEST).is_file():
-        raise UsageError(f"{output} exists and is not a bundle; --force replaces bundles only, give another --output")
+        raise UsageError(
+            f"{output} exists and is not a bundle; --force replaces bundles only, give another --output"
+        )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     except OSError as error:
-        raise UsageError(f"cannot write to {output.parent}: {error.strerror}; give another --output") from None
+        raise UsageError(
+            f"cannot write to {output.parent}: {error.strerror}; give another --output"
+        ) from None
     try:
         folder.chmod(0o755)
         yield folder

@@ -64,7 +64,9 @@ def peak_memory_bytes() -> int:
 
 def least_samples(percentile: float) -> int:
     """Samples that a percentile needs; those between the known ones need what the next higher one does."""
-    return next((n for p, n in sorted(LEAST_SAMPLES.items()) if p >= percentile), 10 * max(LEAST_SAMPLES.values()))
+    return next(
+        (n for p, n in sorted(LEAST_SAMPLES.items()) if p >= percentile), 10 * max(LEAST_SAMPLES.values())
+    )
 
 
 def summarise_ms(samples_ms: Sequence[float], percentiles: Sequence[float]) -> dict[str, Any]:

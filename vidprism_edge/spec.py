@@ -51,8 +51,14 @@ class StreamSpec(_Value, frozen=True, kw_only=True):
             raise UsageError(
                 f"rate_hz is {self.rate_hz} and floor_hz is {self.floor_hz}, expected 0 < floor_hz <= rate_hz <= 1000"
             )
+        if not all(value > 0 for value in self.std):
+            raise UsageError(
+                f"std is {list(self.std)}, expected three numbers above 0: pixels are divided by them"
+            )
         if self.regions not in (1, 2):
-            raise UsageError(f"regions is {self.regions}, expected 1 (one region) or 2 (whole frame and a followed one)")
+            raise UsageError(
+                f"regions is {self.regions}, expected 1 (one region) or 2 (whole frame and a followed one)"
+            )
 
     @property
     def rate_mhz(self) -> int:
@@ -132,12 +138,17 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
         if set(self.streams) != set(STREAMS):
             raise UsageError(f"streams are {sorted(self.streams)}, expected {sorted(STREAMS)}")
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise UsageError(f"{len(self.labels)} labels, {len(set(self.labels))} distinct; expected 2 or more, all distinct")
+            raise UsageError(
+                f"{len(self.labels)} labels, {len(set(self.labels))} distinct; expected 2 or more, all distinct"
+            )
         if not 0 < self.hop_s <= self.window_s:
-            raise UsageError(f"hop_s is {self.hop_s}, window_s is {self.window_s}; expected 0 < hop_s <= window_s")
+            raise UsageError(
+                f"hop_s is {self.hop_s}, window_s is {self.window_s}; expected 0 < hop_s <= window_s"
+            )
         if self.receptive_field > self.slots("temporal"):
             raise UsageError(
-                f"the temporal expert sees {self.receptive_field} steps, expected at most a window ({self.slots('temporal')})"
+                f"the temporal expert sees {self.receptive_field} steps, "
+                f"expected at most a window, {self.slots('temporal')}"
             )
 
     def slots(self, stream: str) -> int:
@@ -177,7 +188,9 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
 def list_presets() -> list[str]:
     """Return the names of the presets, each a JSON file in ``vidprism_edge/presets``."""
     folder = resources.files("vidprism_edge") / "presets"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return sorted(
+        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
+    )
 
 
 def load_preset(name: str, labels: tuple[str, ...] | None = None) -> ModelSpec:

@@ -26,10 +26,14 @@ class OnnxRuntimeEngine(Engine):
         # idle threads that spin take the cores from the camera's decoder
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), settings, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             # onnxruntime's exceptions share no public base class
-            raise BundleError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}; export again") from None
+            raise BundleError(
+                f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}; export again"
+            ) from None
         self._outputs = [output.name for output in graph.outputs]
 
     def infer_impl(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:

@@ -88,7 +88,9 @@ def snap(scene: Scene, centre: tuple[float, float], side: float, smallest_px: in
     return (corner[0], corner[1], size, size)
 
 
-def _interpolate(source: tuple[float, float], target: tuple[float, float], n_in: int, n_out: int) -> npt.NDArray[np.float32]:
+def _interpolate(
+    source: tuple[float, float], target: tuple[float, float], n_in: int, n_out: int
+) -> npt.NDArray[np.float32]:
     """Bilinear interpolation along one axis, [n_out, n_in]; rows outside the source interval are zero."""
     centres = target[0] + (np.arange(n_out) + 0.5) / n_out * target[1]
     inside = (centres >= source[0]) & (centres <= source[0] + source[1])

@@ -45,7 +45,7 @@ class Policy(Protocol):
         """The stream starts anew with frames of this size."""
 
     def observe(self, stats: Map, t_ns: int) -> Plan:
-        """Block statistics of a frame → the plan; the temporal expert follows it at once, the others from the next frame."""
+        """Block statistics of a frame → the plan: the temporal expert follows it at once, the others from the next."""
 
     def read_maps(self, saliency: Map, motion: Map, t_ns: int) -> None:
         """The analyzer's maps [g, g] of a frame."""
@@ -55,7 +55,7 @@ class Policy(Protocol):
 
 
 def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) -> Box | None:
-    """Return the lattice box that holds a map's [g, g] peak, keeping ``current`` while it serves; None for a flat map."""
+    """Return the lattice box that holds the peak of a map [g, g], keeping ``current`` while it serves."""
     middle, peak = float(np.median(weights)), float(weights.max())
     if peak - middle < SALIENT:
         return current
@@ -65,7 +65,8 @@ def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) ->
     grid = (np.arange(side) + 0.5) / side
     x, y = float(mass.sum(axis=0) @ grid) / total, float(mass.sum(axis=1) @ grid) / total
     spread = max(
-        float(np.sqrt(mass.sum(axis=0) @ (grid - x) ** 2 / total)), float(np.sqrt(mass.sum(axis=1) @ (grid - y) ** 2 / total))
+        float(np.sqrt(mass.sum(axis=0) @ (grid - x) ** 2 / total)),
+        float(np.sqrt(mass.sum(axis=1) @ (grid - y) ** 2 / total)),
     )
     origin, corner = scene.to_pixels(0.0, 0.0), scene.to_pixels(1.0, 1.0)
     # two standard deviations to each side, and the cell in which the peak lies
@@ -96,7 +97,9 @@ class ContentPolicy:
 
     def __init__(self, spec: ModelSpec, *, always_open: bool = False, max_skip_s: float = 30.0) -> None:
         if not 0 < max_skip_s <= spec.max_age_s:
-            raise ValueError(f"max_skip_s is {max_skip_s}, expected more than 0 and at most max_age_s, {spec.max_age_s}")
+            raise ValueError(
+                f"max_skip_s is {max_skip_s}, expected more than 0 and at most max_age_s, {spec.max_age_s}"
+            )
         self._spec = spec
         self._always_open = always_open
         self._activity = Activity()
@@ -156,7 +159,9 @@ class ContentPolicy:
         attention = saliency * (0.2 + motion)
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
         self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
-        self._wanted_motion_box = locate(motion, self._small, self._smallest("temporal"), self._wanted_motion_box)
+        self._wanted_motion_box = locate(
+            motion, self._small, self._smallest("temporal"), self._wanted_motion_box
+        )
 
     def ran(self, stream: str, t_ns: int) -> None:
         """Remember what the expert has seen, so that slow change is noticed too."""

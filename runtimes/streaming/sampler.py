@@ -131,7 +131,9 @@ class StreamSampler:
         whole = (self.scene.whole,)
         for index in range(len(DIRECT)):
             self._native.set_boxes(index, whole)
-        self.plan = replace(self.plan, boxes={**dict.fromkeys(DIRECT, whole), "temporal": (self.small.whole,)})
+        self.plan = replace(
+            self.plan, boxes={**dict.fromkeys(DIRECT, whole), "temporal": (self.small.whole,)}
+        )
 
     def _follow(self, plan: Plan) -> None:
         """Sample the direct streams by ``plan`` from the next frame on."""
@@ -189,6 +191,10 @@ class StreamSampler:
     def check_counts(self) -> None:
         """Assert that every frame and every grid point of every stream is accounted for."""
         for name, c in self.counts.items():
-            assert c.delivered == c.sampled + sum(c.skipped.values()), f"frames of stream {name} do not add up: {c}"
+            assert c.delivered == c.sampled + sum(c.skipped.values()), (
+                f"frames of stream {name} do not add up: {c}"
+            )
             total = c.points + sum(c.held.values())
-            assert total == self._resolved[name], f"{self._resolved[name]} grid points of stream {name}, counted {c}"
+            assert total == self._resolved[name], (
+                f"{self._resolved[name]} grid points of stream {name}, counted {c}"
+            )

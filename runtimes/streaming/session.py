@@ -31,7 +31,8 @@ DECISION_GRAPHS = ("hybrid_attend", "fusion", "head")
 def always_on_macs(spec: ModelSpec, macs: dict[str, int]) -> float:
     """Multiply-accumulates between two decisions with every gate open: ceilings of all rates, all regions."""
     streams = sum(
-        spec.streams[name].rate_hz * spec.streams[name].regions * macs[graph] for name, graph in GRAPH_OF.items()
+        spec.streams[name].rate_hz * spec.streams[name].regions * macs[graph]
+        for name, graph in GRAPH_OF.items()
     )
     return streams * spec.hop_s + sum(macs[graph] for graph in DECISION_GRAPHS)
 
@@ -207,7 +208,9 @@ class Session:
         with self._stage("temporal"):
             token, motion_map, replayed = self._temporal.step(self.sampler, point.k, point.boxes[0])
         scene_box = self.sampler.small.to_scene(point.boxes[0])
-        self._slots["temporal"].put(point.t_ns, [scene_box], [{"temporal_tokens": token, "motion_maps": motion_map}])
+        self._slots["temporal"].put(
+            point.t_ns, [scene_box], [{"temporal_tokens": token, "motion_maps": motion_map}]
+        )
         for tally in (self._tally, self._total):
             tally.macs += self._macs["temporal"] * (1 + replayed)
             tally.replayed += replayed
@@ -226,7 +229,11 @@ class Session:
         assert point.pixels is not None
         name, boxes = point.stream, list(point.boxes)
         tokens = [
-            {f"{name}_tokens": self._infer(GRAPH_OF[name], {"frame": point.pixels[-1, i : i + 1]})["tokens"][0]}
+            {
+                f"{name}_tokens": self._infer(GRAPH_OF[name], {"frame": point.pixels[-1, i : i + 1]})[
+                    "tokens"
+                ][0]
+            }
             for i in range(len(boxes))
         ]
         scene_boxes: list[SceneBox] = [self.sampler.scene.to_scene(box) for box in boxes]
@@ -270,7 +277,9 @@ class Session:
     ) -> Prediction:
         tally, self._tally = self._tally, _Tally.empty()
         plan, spec = self.sampler.plan, self.spec
-        followed = {name: plan.boxes[name][1] if len(plan.boxes[name]) > 1 else None for name in ("spatial", "hybrid")}
+        followed = {
+            name: plan.boxes[name][1] if len(plan.boxes[name]) > 1 else None for name in ("spatial", "hybrid")
+        }
         motion_box = plan.boxes["temporal"][0]
         if motion_box != self.sampler.small.whole:
             followed["temporal"] = self.sampler.small.to_other(motion_box, self.sampler.scene)
@@ -309,7 +318,9 @@ class Session:
         self.sampler.check_counts()
         counts, total = feed.counts, self._total
         delivered = {name: c.delivered for name, c in self.sampler.counts.items()}
-        assert set(delivered.values()) == {counts.delivered}, f"{counts.delivered} frames delivered, sampled {delivered}"
+        assert set(delivered.values()) == {counts.delivered}, (
+            f"{counts.delivered} frames delivered, sampled {delivered}"
+        )
         return Summary(
             frames=counts.as_dict(),
             streams=self.sampler.counts,

@@ -20,7 +20,9 @@ class TokenSlots:
     a graph reads them without a copy. The slots come oldest first; a slot's mask says whether a decision sees it.
     """
 
-    def __init__(self, spec: ModelSpec, stream: str, shapes: dict[str, tuple[int, ...]], map_side: int = 0) -> None:
+    def __init__(
+        self, spec: ModelSpec, stream: str, shapes: dict[str, tuple[int, ...]], map_side: int = 0
+    ) -> None:
         """``shapes``: buffer name → shape of one token; ``map_side``: grid to carry to the scene (0: none)."""
         self.stream = stream
         self.regions = spec.streams[stream].regions
@@ -35,7 +37,8 @@ class TokenSlots:
                 f"scene_to_{stream}": (2, map_side, spec.scene_grid),
             }
         self._buffers = {
-            name: np.zeros((2 * self.rows, self.regions, *shape), np.float32) for name, shape in shapes.items()
+            name: np.zeros((2 * self.rows, self.regions, *shape), np.float32)
+            for name, shape in shapes.items()
         }
         self._boxes = np.zeros((2 * self.rows, self.regions, 4), np.float32)
         self._filled = np.zeros((2 * self.rows, self.regions), np.bool_)
@@ -71,7 +74,10 @@ class TokenSlots:
             if len(self._matrices) > 4096:
                 self._matrices.clear()
             side, scene = self._map_side, self._scene_side
-            self._matrices[box] = (interpolation(box, WHOLE, side, scene), interpolation(WHOLE, box, scene, side))
+            self._matrices[box] = (
+                interpolation(box, WHOLE, side, scene),
+                interpolation(WHOLE, box, scene, side),
+            )
         return self._matrices[box]
 
     def view(self, t_ns: int) -> tuple[dict[str, Float], float | None]:

@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from naive import Naive  # noqa: E402
+from naive import Naive
 
-from vidprism_edge.bundle import Bundle  # noqa: E402
-from vidprism_edge.report import describe_environment  # noqa: E402
-from vidprism_edge.runtimes.engines import EngineOptions  # noqa: E402
-from vidprism_edge.runtimes.streaming.session import Session  # noqa: E402
-from vidprism_edge.runtimes.streaming.source import Frame, open_source  # noqa: E402
+from vidprism_edge.bundle import Bundle
+from vidprism_edge.report import describe_environment
+from vidprism_edge.runtimes.engines import EngineOptions
+from vidprism_edge.runtimes.streaming.session import Session
+from vidprism_edge.runtimes.streaming.source import Frame, open_source
 
 STILL_S = 10.0
 
 
 def read_clip(path: Path, seconds: float, still: bool) -> tuple[list[np.ndarray], int]:
-    """Frames of a clip (forwards and backwards, without end) or its first frame with a camera's noise, and the period."""
+    """Frames of a clip, back and forth without end, or its first frame with a camera's noise; and the period."""
     source = open_source(str(path))
     frames = []
     while (frame := source.read()) is not None:
@@ -59,7 +59,9 @@ class _Ours:
         return self.session.push(Frame(image, t_ns, self.index))
 
 
-def race(bundle: Bundle, frames: list[np.ndarray], period: int, threads: int = 1) -> dict[str, dict[str, float]]:
+def race(
+    bundle: Bundle, frames: list[np.ndarray], period: int, threads: int = 1
+) -> dict[str, dict[str, float]]:
     """Push the same frames through all three, a frame at a time in turn; CPU and wall seconds a second of video."""
     runners = {
         "naive": Naive(bundle, threads=threads),
@@ -95,7 +97,9 @@ def test_streaming_against_naive(benchmark: object, tiny_bundle: Path, real_clip
     naive = result["naive"]
     for name in ("open", "gated"):
         benchmark.extra_info[f"naive/{name} time"] = naive["ms_per_video_s"] / result[name]["ms_per_video_s"]  # type: ignore[attr-defined]
-        benchmark.extra_info[f"naive/{name} macs"] = naive["gmac_per_video_s"] / result[name]["gmac_per_video_s"]  # type: ignore[attr-defined]
+        benchmark.extra_info[f"naive/{name} macs"] = (
+            naive["gmac_per_video_s"] / result[name]["gmac_per_video_s"]
+        )  # type: ignore[attr-defined]
 
 
 def write_table(bundle: Bundle, clip: Path, repeats: int, threads: int) -> str:
@@ -118,7 +122,9 @@ def write_table(bundle: Bundle, clip: Path, repeats: int, threads: int) -> str:
             gmac = runs[0][name]["gmac_per_video_s"]
             faster = statistics.median(r["naive"]["ms_per_video_s"] / r[name]["ms_per_video_s"] for r in runs)
             fewer = runs[0]["naive"]["gmac_per_video_s"] / gmac
-            lines.append(f"| {scene} | {title} | {gmac:.2f} | {ms:.0f} | {fewer:.1f} × fewer | {faster:.1f} × faster |")
+            lines.append(
+                f"| {scene} | {title} | {gmac:.2f} | {ms:.0f} | {fewer:.1f} × fewer | {faster:.1f} × faster |"
+            )
     lines += [
         "",
         f"Preset {bundle.spec.preset}, {clip.name} ({STILL_S:g} s), ONNX Runtime "

@@ -73,10 +73,16 @@ class Naive:
         for name, graph in (("spatial", "spatial"), ("hybrid", "hybrid_encode")):
             for t, image in self._picked(name, now):
                 boxes = [scene.whole, middle]
-                tokens = [self._infer(graph, {"frame": self._crop(name, image, b)})["tokens"][0] for b in boxes]
-                slots[name].put(t, [scene.to_scene(b) for b in boxes], [{f"{name}_tokens": t} for t in tokens])
+                tokens = [
+                    self._infer(graph, {"frame": self._crop(name, image, b)})["tokens"][0] for b in boxes
+                ]
+                slots[name].put(
+                    t, [scene.to_scene(b) for b in boxes], [{f"{name}_tokens": t} for t in tokens]
+                )
         state = {
-            i.name: np.zeros(i.shape, np.float32) for i in self.engines["temporal"].graph.inputs if i.name != "frame"
+            i.name: np.zeros(i.shape, np.float32)
+            for i in self.engines["temporal"].graph.inputs
+            if i.name != "frame"
         }
         for t, image in self._picked("temporal", now):
             out = self._infer("temporal", {"frame": self._crop("temporal", image, scene.whole), **state})

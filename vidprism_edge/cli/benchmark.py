@@ -57,7 +57,9 @@ class Runner:
             frame = self._source.read()
             read = time.perf_counter_ns()
             if frame is None:
-                raise BenchmarkError("the source ended during the benchmark; give a longer one, or a file, which is looped")
+                raise BenchmarkError(
+                    "the source ended during the benchmark; give a longer one, or a file, which is looped"
+                )
             made = self._session.push(frame)
             latency += (time.perf_counter_ns() - read) / 1e6
             decode += (read - start) / 1e6
@@ -71,7 +73,9 @@ class Runner:
                 return latency, stages, sum(p.macs for p in made), frames, made[-1].ready
 
 
-def measure(runner: Runner, queries: int, seconds: float, warmup_ms: float, progress: Any) -> tuple[Samples, dict[str, Any]]:
+def measure(
+    runner: Runner, queries: int, seconds: float, warmup_ms: float, progress: Any
+) -> tuple[Samples, dict[str, Any]]:
     """Warm up to the first full window and for ``warmup_ms``, then measure; the warm-up is reported apart."""
     warm, start = [], time.perf_counter()
     while True:
@@ -116,7 +120,7 @@ def command(
     report: Annotated[Path | None, typer.Option(help="Write the result and its raw samples as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Measure decisions one after another; per-stage percentiles, nothing clipped; exit 5 where the run is not steady."""
+    """Measure decisions one after another: percentiles of each stage, nothing clipped; exit 5 if the run is unsteady."""
     import msgspec
 
     from vidprism_edge.bundle import Bundle
@@ -176,7 +180,9 @@ def command(
     }
     if report is not None:
         raw = {"latency_ms": samples.latency_ms, "stages_ms": samples.stages_ms}
-        report.write_bytes(msgspec.json.format(msgspec.json.encode({**result, "samples": raw}), indent=2) + b"\n")
+        report.write_bytes(
+            msgspec.json.format(msgspec.json.encode({**result, "samples": raw}), indent=2) + b"\n"
+        )
     if as_json:
         print_json(result)
     else:
@@ -190,7 +196,9 @@ def parse_percentiles(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--percentiles is {text!r}; expected numbers separated by commas, as in 50,90,99") from None
+        raise UsageError(
+            f"--percentiles is {text!r}; expected numbers separated by commas, as in 50,90,99"
+        ) from None
     if not all(0 < value < 100 for value in values):
         raise UsageError(f"--percentiles is {text!r}; expected each between 0 and 100")
     return values

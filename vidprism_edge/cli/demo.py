@@ -107,7 +107,9 @@ def get_bundle(folder: Path, fresh: bool) -> Bundle:
 
 def command(
     output: Annotated[Path, typer.Option(help="Folder of what the demo makes.")] = Path("demo-output"),
-    source: Annotated[str | None, typer.Option(help="Camera number, file or rtsp://… [webcam, else a clip].")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Camera number, file or rtsp://… [webcam, else a clip].")
+    ] = None,
     duration: Annotated[float | None, typer.Option(help="Stop after so many seconds [webcam: 20].")] = None,
     fresh: Annotated[bool, typer.Option(help="Export the bundle anew.")] = False,
 ) -> None:

@@ -20,7 +20,9 @@ def read_labels(text: str) -> tuple[str, ...]:
         try:
             names = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the labels from {path}: {error}; expected one name a line") from None
+            raise UsageError(
+                f"cannot read the labels from {path}: {error}; expected one name a line"
+            ) from None
     else:
         names = text.split(",")
     return tuple(name.strip() for name in names if name.strip())
@@ -31,7 +33,9 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle [PRESET.vpbundle].")] = None,
     preset: Annotated[str, typer.Option(help="nano, clip-b32 or clip-b16.")] = "nano",
     labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32 (the others are not available yet).")] = "fp32",
     random_weights: Annotated[bool, typer.Option(help="Random encoder too: for latency work only.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of untrained weights and of golden data.")] = 0,
@@ -48,7 +52,9 @@ def command(
     for name in target:
         check_target(name)
     if precision != "fp32":
-        raise UsageError(f"precision {precision!r} is not available for target {target[0]} yet; expected fp32")
+        raise UsageError(
+            f"precision {precision!r} is not available for target {target[0]} yet; expected fp32"
+        )
     spec = load_preset(preset, read_labels(labels) if labels is not None else None)
     if encoder is not None:
         if spec.encoder.kind != "clip":

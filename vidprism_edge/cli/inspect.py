@@ -42,15 +42,27 @@ def command(
     for name, stream in spec.streams.items():
         slots = str(spec.slots(name) * stream.regions) if name != "analyzer" else "–"
         streams.add_row(
-            name, f"{stream.size_px} px", f"{stream.rate_hz:g} Hz", f"{stream.floor_hz:g} Hz", str(stream.regions), slots
+            name,
+            f"{stream.size_px} px",
+            f"{stream.rate_hz:g} Hz",
+            f"{stream.floor_hz:g} Hz",
+            str(stream.regions),
+            slots,
         )
     graphs = Table(box=None, pad_edge=False)
     for column in ("graph", "precision", "MMAC a run", "inputs", "size", "sha256"):
-        graphs.add_column(column, justify="left" if column in ("graph", "precision", "sha256") else "right", no_wrap=True)
+        graphs.add_column(
+            column, justify="left" if column in ("graph", "precision", "sha256") else "right", no_wrap=True
+        )
     for graph in manifest.graphs:
         size = opened.locate(graph.file).stat().st_size
         graphs.add_row(
-            graph.name, graph.precision, f"{graph.macs / 1e6:.2f}", str(len(graph.inputs)), f"{size / 1e6:.2f} MB", graph.sha256[:12]
+            graph.name,
+            graph.precision,
+            f"{graph.macs / 1e6:.2f}",
+            str(len(graph.inputs)),
+            f"{size / 1e6:.2f} MB",
+            graph.sha256[:12],
         )
     print(heading)
     print_table(streams, "")

@@ -66,7 +66,9 @@ def check_outputs(options: PlayOptions) -> None:
     """Refuse a video or timeline whose folder is not there, before anything is opened."""
     for path in (options.video, options.timeline):
         if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first")
+            raise UsageError(
+                f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first"
+            )
 
 
 class Player:

@@ -12,24 +12,32 @@ from vidprism_edge.errors import UsageError
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    source: Annotated[str, typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS.")] = "0",
+    source: Annotated[
+        str, typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS.")
+    ] = "0",
     engine: Annotated[str, typer.Option(help="What executes the graphs.")] = "onnxruntime",
     threads: Annotated[int, typer.Option(help="Threads a graph may use; 0: the engine's choice.")] = 0,
-    gates: Annotated[str, typer.Option(help="auto: only the needed experts fire; open: all always run.")] = "auto",
+    gates: Annotated[
+        str, typer.Option(help="auto: only the needed experts fire; open: all always run.")
+    ] = "auto",
     pace: Annotated[str, typer.Option(help="Files: fast or realtime.")] = "fast",
     drop_policy: Annotated[
         str | None, typer.Option(help="wait or drop-oldest [files wait, live sources drop the oldest].")
     ] = None,
     max_skip: Annotated[float, typer.Option(help="Longest time a gate stays closed, seconds.")] = 30.0,
     max_frame_age: Annotated[float, typer.Option(help="Older frames are dropped, seconds.")] = 2.0,
-    stall_timeout: Annotated[float, typer.Option(help="Reconnect after so long without a frame, seconds.")] = 20.0,
+    stall_timeout: Annotated[
+        float, typer.Option(help="Reconnect after so long without a frame, seconds.")
+    ] = 20.0,
     duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     loop: Annotated[bool, typer.Option(help="Start a file again at its end.")] = False,
     window: Annotated[
         bool | None, typer.Option("--window/--no-window", help="Show a window [where there is a display].")
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Write an annotated video (.mp4).")] = None,
-    timeline: Annotated[Path | None, typer.Option(help="Draw rates, gates, experts and labels over time.")] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Draw rates, gates, experts and labels over time.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the summary as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a decision on stdout.")] = False,
 ) -> None:
@@ -49,7 +57,9 @@ def command(
         threads=threads,
         gates=choose("gates", gates, ("auto", "open")),
         max_skip_s=_positive("max-skip", max_skip, opened.spec.max_age_s),
-        drop_policy=None if drop_policy is None else choose("drop-policy", drop_policy, ("wait", "drop-oldest")),
+        drop_policy=None
+        if drop_policy is None
+        else choose("drop-policy", drop_policy, ("wait", "drop-oldest")),
         pace=choose("pace", pace, ("fast", "realtime")),
         max_frame_age_s=_positive("max-frame-age", max_frame_age),
         duration_s=None if duration is None else _positive("duration", duration),
@@ -61,7 +71,9 @@ def command(
     )
     check_outputs(options)
     if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {report}: the folder {report.absolute().parent} does not exist; make it first")
+        raise UsageError(
+            f"cannot write {report}: the folder {report.absolute().parent} does not exist; make it first"
+        )
     # a service manager's stop is a user's Ctrl-C: the summary is made and files are finished
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stall_s = _positive("stall-timeout", stall_timeout)

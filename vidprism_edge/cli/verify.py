@@ -41,7 +41,16 @@ def command(
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for column in ("graph", "output", "cases", "largest error", "of tolerance", "cosine", "worst case", ""):
+        for column in (
+            "graph",
+            "output",
+            "cases",
+            "largest error",
+            "of tolerance",
+            "cosine",
+            "worst case",
+            "",
+        ):
             table.add_column(column, no_wrap=True)
         for graph in opened.graphs:
             o = report.worst(graph)
@@ -49,7 +58,10 @@ def command(
                 o.graph, o.output, str(o.cases), f"{o.max_error:.2e}", f"{o.of_tolerance:.1%}", f"{o.cosine:.9f}",
                 o.worst_case, "ok" if o.passed else "FAILED",
             )  # fmt: skip
-        print_table(table, f"tolerance {atol:g} + {rtol:g} * |reference|, {report.files} files checked, engine {engine}")
+        print_table(
+            table,
+            f"tolerance {atol:g} + {rtol:g} * |reference|, {report.files} files checked, engine {engine}",
+        )
     if not report.passed:
         worst = max(report.outputs, key=lambda o: o.of_tolerance)
         raise ParityError(

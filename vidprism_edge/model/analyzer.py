@@ -29,9 +29,9 @@ class Analyzer(nn.Module):
             SeparableConv(third, third),
             SeparableConv(third, third),
         )
-        self.correction = nn.Conv2d(third, 2, 1)
+        # no bias: the priors' offsets are one
+        self.correction = nn.Conv2d(third, 2, 1, bias=False)
         nn.init.normal_(self.correction.weight, std=0.01)
-        nn.init.zeros_(self.correction.bias)
         #: slope and offset of each prior: saliency, motion
         self.slope = nn.Parameter(torch.tensor([8.0, 12.0]))
         self.offset = nn.Parameter(torch.tensor([-2.0, -3.0]))

@@ -126,17 +126,19 @@ class ClipEncoder(nn.Module):
             ) from None
         if random_weights:
             patch = int(spec.source.rsplit("patch", 1)[1])
-            vision = CLIPVisionModel(CLIPVisionConfig(patch_size=patch, attn_implementation="eager"))
+            vision = CLIPVisionModel(CLIPVisionConfig(patch_size=patch))
         else:
             try:
                 vision = CLIPVisionModel.from_pretrained(
-                    spec.source, attn_implementation="eager", local_files_only=Path(spec.source).is_dir()
+                    spec.source, local_files_only=Path(spec.source).is_dir()
                 )
             except OSError as error:
                 raise VidPrismError(
                     f"cannot load the CLIP encoder {spec.source!r} ({str(error).splitlines()[0]}); "
                     "give a local folder or hub id with --encoder, or --random-weights for latency work"
                 ) from None
+        # fused attention hides the softmax from the graph passes
+        vision.set_attn_implementation("eager")
         return cls(vision, spec.grid)
 
 

@@ -110,7 +110,10 @@ class AttentionBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, expansion * width),
+            nn.GELU(),
+            nn.Linear(expansion * width, width),
         )
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor) -> Tensor:

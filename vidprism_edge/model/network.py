@@ -64,7 +64,9 @@ class VidPrism(nn.Module):
         self.head = ClassificationHead(spec)
         for name, module in self.named_modules():
             # torch's default halves the signal at each layer; He's keeps it (He et al. 2015)
-            if isinstance(module, nn.Conv2d | nn.Conv3d) and not name.startswith(("spatial.encoder", "analyzer.corr")):
+            if isinstance(module, nn.Conv2d | nn.Conv3d) and not name.startswith(
+                ("spatial.encoder", "analyzer.corr")
+            ):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def components(self) -> dict[str, nn.Module]:
@@ -84,7 +86,9 @@ class VidPrism(nn.Module):
         ):
             tokens[name] = [
                 _Token((encode(samples.frames[i : i + 1])[0],), t, region, box)
-                for i, (t, region, box) in enumerate(zip(samples.t_ns, samples.regions, samples.boxes, strict=True))
+                for i, (t, region, box) in enumerate(
+                    zip(samples.t_ns, samples.regions, samples.boxes, strict=True)
+                )
             ]
         tokens["temporal"] = []
         for epoch in clip.epochs:
@@ -124,7 +128,9 @@ class VidPrism(nn.Module):
         }[name]
 
     def _decide(self, tokens: dict[str, list[_Token]], t_ns: int) -> Tensor:
-        spatial, hybrid, temporal = (self._visible(n, tokens[n], t_ns) for n in ("spatial", "hybrid", "temporal"))
+        spatial, hybrid, temporal = (
+            self._visible(n, tokens[n], t_ns) for n in ("spatial", "hybrid", "temporal")
+        )
         attended = self.hybrid_attend(
             *hybrid.values, hybrid.mask, hybrid.meta,
             *spatial.values, spatial.mask, spatial.meta,

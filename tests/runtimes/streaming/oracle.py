@@ -111,7 +111,11 @@ class Oracle:
         """The direct streams follow what the policy said at the accepted frame before."""
         if by == 0:
             before = [i for i in self.plans if i < segment[0]]
-            plan = self.plans[max(before)] if before else Plan(boxes=dict.fromkeys(("spatial", "hybrid"), (self.scene.whole,)))
+            plan = (
+                self.plans[max(before)]
+                if before
+                else Plan(boxes=dict.fromkeys(("spatial", "hybrid"), (self.scene.whole,)))
+            )
             return plan
         return self.plans[segment[by - 1]]
 
@@ -165,7 +169,12 @@ class Oracle:
                 self._pixels("temporal", self._small_frame(segment[p.picture]), box) for p in (*replay, *run)
             ]
             epochs.append(
-                Epoch(torch.from_numpy(np.stack(pixels)), len(replay), [p.t_ns for p in run], self.small.to_scene(box))
+                Epoch(
+                    torch.from_numpy(np.stack(pixels)),
+                    len(replay),
+                    [p.t_ns for p in run],
+                    self.small.to_scene(box),
+                )
             )
         return epochs
 

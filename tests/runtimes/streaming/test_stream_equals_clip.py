@@ -189,7 +189,14 @@ def test_gaps_resets_and_a_clock_that_steps_back(tiny_net, tiny_bundle, tiny_spe
     times[150] = times[149]
     resets = [i == 260 for i in range(len(times))]
     check(
-        tiny_net, Bundle.open(tiny_bundle), tiny_spec, pictures, times, 40_000_000, RandomPolicy(tiny_spec, 9), resets
+        tiny_net,
+        Bundle.open(tiny_bundle),
+        tiny_spec,
+        pictures,
+        times,
+        40_000_000,
+        RandomPolicy(tiny_spec, 9),
+        resets,
     )
 
 
@@ -215,14 +222,18 @@ def _late_grid(monkeypatch):
     from vidprism_edge.runtimes.streaming.sampler import StreamSampler
 
     crop = StreamSampler.crop_small
-    monkeypatch.setattr(StreamSampler, "crop_small", lambda self, k, box, out: crop(self, max(0, k - 1), box, out))
+    monkeypatch.setattr(
+        StreamSampler, "crop_small", lambda self, k, box, out: crop(self, max(0, k - 1), box, out)
+    )
 
 
 def _stale_state(monkeypatch):
     """A closed gate keeps the temporal state instead of rebuilding it."""
     from vidprism_edge.runtimes.streaming.session import TemporalRunner
 
-    monkeypatch.setattr(TemporalRunner, "stop", lambda self: None if hasattr(self, "box") else _first_stop(self))
+    monkeypatch.setattr(
+        TemporalRunner, "stop", lambda self: None if hasattr(self, "box") else _first_stop(self)
+    )
 
 
 def _first_stop(runner):
@@ -267,7 +278,9 @@ def _old_tokens_seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "plant", [_late_grid, _stale_state, _short_replay, _wrong_epoch, _no_clear, _old_tokens_seen], ids=lambda f: f.__name__
+    "plant",
+    [_late_grid, _stale_state, _short_replay, _wrong_epoch, _no_clear, _old_tokens_seen],
+    ids=lambda f: f.__name__,
 )
 def test_a_planted_error_is_seen(tiny_net, tiny_bundle, tiny_spec, pictures, monkeypatch, plant):
     plant(monkeypatch)
@@ -291,16 +304,24 @@ def test_a_reopened_expert_equals_one_that_never_closed(tiny_bundle, tiny_spec, 
         def observe(self, stats, t_ns):
             whole = self.scene.whole
             on = 0 if self.closed[0] <= t_ns < self.closed[1] else 1
-            boxes = {**dict.fromkeys(("analyzer", "spatial", "hybrid"), (whole,)), "temporal": (self.small.whole,)}
+            boxes = {
+                **dict.fromkeys(("analyzer", "spatial", "hybrid"), (whole,)),
+                "temporal": (self.small.whole,),
+            }
             return Plan({**dict.fromkeys(STREAMS, 1), "temporal": on}, {}, boxes)
 
     times = make_times(15.0, 0, seconds=7.0)
     tokens = []
     for closed in ((0, 0), (2_000_000_000, 3_500_000_000)):
-        session = Session(Bundle.open(tiny_bundle), policy=Switch(tiny_spec, closed), period_ns=round(1e9 / 15))
+        session = Session(
+            Bundle.open(tiny_bundle), policy=Switch(tiny_spec, closed), period_ns=round(1e9 / 15)
+        )
         seen = {}
         put = session._slots["temporal"].put
-        session._slots["temporal"].put = lambda t, b, v, put=put, seen=seen: (seen.update({t: v[0]}), put(t, b, v))
+        session._slots["temporal"].put = lambda t, b, v, put=put, seen=seen: (
+            seen.update({t: v[0]}),
+            put(t, b, v),
+        )
         for i, t in enumerate(times):
             session.push(Frame(pictures[i % len(pictures)], t, i))
         tokens.append(seen)

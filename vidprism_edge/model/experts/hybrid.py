@@ -42,7 +42,9 @@ class HybridAttention(nn.Module):
         self.hybrid_place = nn.Parameter(torch.randn(spec.hybrid.grid**2, width) * 0.1)
         self.spatial_place = nn.Parameter(torch.randn(1 + spec.encoder.grid**2, width) * 0.1)
         self.context_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(AttentionBlock(width, spec.hybrid.heads) for _ in range(spec.hybrid.depth))
+        self.blocks = nn.ModuleList(
+            AttentionBlock(width, spec.hybrid.heads) for _ in range(spec.hybrid.depth)
+        )
         self.pool = nn.Linear(width, 1)
         self.norm = nn.LayerNorm(width)
 

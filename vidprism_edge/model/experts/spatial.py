@@ -14,8 +14,12 @@ class SpatialExpert(nn.Module):
     def __init__(self, spec: ModelSpec, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
-        self.patch = nn.Sequential(nn.LayerNorm(spec.encoder.patch_width), nn.Linear(spec.encoder.patch_width, spec.width))
-        self.frame = nn.Sequential(nn.LayerNorm(spec.encoder.frame_width), nn.Linear(spec.encoder.frame_width, spec.width))
+        self.patch = nn.Sequential(
+            nn.LayerNorm(spec.encoder.patch_width), nn.Linear(spec.encoder.patch_width, spec.width)
+        )
+        self.frame = nn.Sequential(
+            nn.LayerNorm(spec.encoder.frame_width), nn.Linear(spec.encoder.frame_width, spec.width)
+        )
 
     def project(self, patches: Tensor, frame: Tensor) -> Tensor:
         """Encoder features [B, P, Dp], [B, Df] → tokens [B, 1 + P, D], the frame token first."""

@@ -18,7 +18,9 @@ TIME_KERNEL = 3
 class CausalTimeConv(nn.Module):
     """A causal convolution over time; its state is the last (kernel - 1) · dilation inputs."""
 
-    def __init__(self, in_width: int, out_width: int, space_kernel: int = 1, space_stride: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self, in_width: int, out_width: int, space_kernel: int = 1, space_stride: int = 1, dilation: int = 1
+    ) -> None:
         super().__init__()
         pad = space_kernel // 2
         self.past = (TIME_KERNEL - 1) * dilation
@@ -62,17 +64,21 @@ class TemporalExpert(nn.Module):
         super().__init__()
         widths = spec.temporal.widths
         self.stem = CausalTimeConv(3, widths[0], space_kernel=3, space_stride=2)
-        self.blocks = nn.ModuleList(
+        blocks = [
             _Block(*shape)
-            for shape in zip(widths[:-1], widths[1:], spec.temporal.strides, spec.temporal.dilations, strict=True)
-        )
+            for shape in zip(
+                widths[:-1], widths[1:], spec.temporal.strides, spec.temporal.dilations, strict=True
+            )
+        ]
+        self.blocks = nn.ModuleList(blocks)
         self.map = nn.Conv2d(widths[-1], 1, 1)
         self.token = nn.Sequential(nn.LayerNorm(2 * widths[-1]), nn.Linear(2 * widths[-1], spec.width))
         self.grid = spec.temporal.grid
+        side = spec.streams["temporal"].size_px
         #: shape [C, past, H, W] of the state of each causal convolution, the stem's first
-        self.state_shapes = [(3, self.stem.past, spec.streams["temporal"].size_px, spec.streams["temporal"].size_px)]
-        side = spec.streams["temporal"].size_px // 2
-        for block, width, stride in zip(self.blocks, widths[1:], spec.temporal.strides, strict=True):
+        self.state_shapes: list[tuple[int, ...]] = [(3, self.stem.past, side, side)]
+        side //= 2
+        for block, width, stride in zip(blocks, widths[1:], spec.temporal.strides, strict=True):
             side //= stride
             self.state_shapes.append((width, block.time.past, side, side))
 
