@@ -134,12 +134,13 @@ static int make(Sampler *self, PyObject *streams, PyObject *rings, vpe_sampler_c
 
 static int sampler_init(Sampler *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"streams",   "rings",     "small_px", "small_rate_mhz", "small_rows",
-                            "repeat_ns", "period_ns", NULL};
-    PyObject *streams, *rings;
+                            "repeat_ns", "period_ns", "motion", NULL};
+    PyObject *streams, *rings, *motion = NULL;
     long long repeat_ns = 500000000, period_ns = 0;
     vpe_sampler_config config = {.small_px = 320, .small_rate_mhz = 15000, .small_rows = 31};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$iiiLL:Sampler", names, &streams, &rings, &config.small_px,
-                                     &config.small_rate_mhz, &config.small_rows, &repeat_ns, &period_ns))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$iiiLLO:Sampler", names, &streams, &rings, &config.small_px,
+                                     &config.small_rate_mhz, &config.small_rows, &repeat_ns, &period_ns, &motion) ||
+        motion_of(motion, &config.motion) < 0)
         return -1;
     if (self->sampler) {
         PyErr_SetString(PyExc_RuntimeError, "a sampler is made once");
@@ -508,7 +509,7 @@ static PyObject *resize_area_u8(PyObject *module, PyObject *args, PyObject *kwar
     return answer;
 }
 
-static PyObject *stats_with(const vpe_frame *frame, const uint8_t *previous, uint8_t *luma, PyObject *stats_object) {
+static PyObject *stats_with(const vpe_frame *frame, int32_t motion, const uint8_t *previous, uint8_t *luma, PyObject *stats_object) {
     Py_buffer stats;
     if (stats_object == Py_None)
         return PyErr_Format(PyExc_ValueError, "stats: given None; expected a writable float32 array");
@@ -518,7 +519,7 @@ static PyObject *stats_with(const vpe_frame *frame, const uint8_t *previous, uin
     vpe_status status = VPE_ERR_MEMORY;
     if (scratch) {
         Py_BEGIN_ALLOW_THREADS
-        status = vpe_block_stats(frame, previous, luma, stats.buf, scratch);
+        status = vpe_block_stats(frame, motion, previous, luma, stats.buf, scratch);
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(scratch);
@@ -527,20 +528,22 @@ static PyObject *stats_with(const vpe_frame *frame, const uint8_t *previous, uin
 }
 
 static PyObject *block_stats(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"frame", "previous_luma", "luma_out", "stats", NULL};
-    PyObject *image, *previous_object, *luma_object, *stats_object, *answer = NULL;
+    static char *names[] = {"frame", "previous_luma", "luma_out", "stats", "motion", NULL};
+    PyObject *image, *previous_object, *luma_object, *stats_object, *motion_object = NULL, *answer = NULL;
+    int32_t motion;
     Py_buffer view, previous, luma;
     vpe_frame frame;
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO:block_stats", names, &image, &previous_object, &luma_object,
-                                     &stats_object) ||
-        frame_of(image, "frame", &view, &frame) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$O:block_stats", names, &image, &previous_object, &luma_object,
+                                     &stats_object, &motion_object) ||
+        motion_of(motion_object, &motion) < 0 || frame_of(image, "frame", &view, &frame) < 0)
         return NULL;
-    const Py_ssize_t shape[2] = {frame.height, frame.width};
+    const Py_ssize_t rows = motion == VPE_MOTION_AVERAGED ? (frame.height + 3) / 4 : frame.height;
+    const Py_ssize_t shape[2] = {rows, frame.width};
     memset(&previous, 0, sizeof previous);
     if (previous_object == Py_None || array_of(previous_object, "previous_luma", &previous, 0, 'B', 2, shape) == 0) {
         if (array_of(luma_object, "luma_out", &luma, 1, 'B', 2, shape) == 0) {
-            answer = stats_with(&frame, previous.buf, luma.buf, stats_object);
+            answer = stats_with(&frame, motion, previous.buf, luma.buf, stats_object);
             PyBuffer_Release(&luma);
         }
         PyBuffer_Release(&previous);
@@ -583,7 +586,7 @@ static PyObject *simd_selected(PyObject *module, PyObject *unused) {
 static PyMethodDef functions[] = {
     {"resize_area", METHOD(resize_area), WITH_NAMES, "resize_area(frame, box, out, mean3, std3, letterbox)"},
     {"resize_area_u8", METHOD(resize_area_u8), WITH_NAMES, "resize_area_u8(frame, out)"},
-    {"block_stats", METHOD(block_stats), WITH_NAMES, "block_stats(frame, previous_luma, luma_out, stats)"},
+    {"block_stats", METHOD(block_stats), WITH_NAMES, "block_stats(frame, previous_luma, luma_out, stats, *, motion='exact')"},
     {"simd_available", simd_available, METH_NOARGS, "names of the kernel sets that run here, the best first"},
     {"simd_select", simd_select, METH_O, "pin a kernel set for the process"},
     {"simd_selected", simd_selected, METH_NOARGS, "name of the kernel set in use"},

@@ -6,6 +6,7 @@
 #include <Python.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "vpe/vpe.h"
 
@@ -179,6 +180,34 @@ static int fit_of(PyObject *mean, PyObject *std, int letterbox, Py_ssize_t size,
             return -1;
         }
     return 0;
+}
+
+/* The place of a word in a list that ends with NULL; the first where nothing is given. */
+static int word_of(PyObject *object, const char *name, const char *const *words, int32_t *out) {
+    *out = 0;
+    if (!object)
+        return 0;
+    PyObject *bytes = PyUnicode_Check(object) ? PyUnicode_AsUTF8String(object) : NULL;
+    const char *given = bytes ? PyBytes_AsString(bytes) : NULL;
+    text known = {.used = 0};
+    int32_t i = 0;
+    for (; words[i]; i++) {
+        if (given && strcmp(given, words[i]) == 0)
+            break;
+        add(&known, i ? ", '%s'" : "'%s'", words[i]);
+    }
+    Py_XDECREF(bytes);
+    *out = i;
+    if (words[i])
+        return 0;
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s: given %R; expected one of %s", name, object, known.bytes);
+    return -1;
+}
+
+static int motion_of(PyObject *object, int32_t *motion) {
+    static const char *const words[] = {"exact", "averaged", NULL};
+    return word_of(object, "motion", words, motion);
 }
 
 static PyObject *raise_status(vpe_status status) {

@@ -99,12 +99,9 @@ void vpe_vaxis_area(vpe_vaxis *axis, int32_t source, int32_t n) {
         vpe_vtap *tap = &axis->tap[i];
         tap->first = s.first;
         tap->last = s.first + s.count - 1;
-        const int whole_a = (double)s.a == part, whole_b = s.count > 1 && (double)s.b == part;
-        tap->a = whole_a ? 0 : (uint16_t)floor((double)s.a / part * one + 0.5);
-        tap->b = whole_b || s.count == 1 ? 0 : (uint16_t)floor((double)s.b / part * one + 0.5);
-        tap->full = s.count - (whole_a ? 0 : 1) - (s.count > 1 && !whole_b ? 1 : 0);
-        /* A part so small that it rounds to nothing: its row must still be stepped over. */
-        if (!whole_a && tap->a == 0)
-            tap->first++;
+        const int split = s.count > 1 && (double)s.b != part;
+        tap->full = split ? s.count - 1 : s.count;
+        tap->take = (uint16_t)floor((part - (double)s.a) / part * one + 0.5);
+        tap->b = split ? (uint16_t)floor((double)s.b / part * one + 0.5) : 0;
     }
 }

@@ -68,7 +68,8 @@ typedef struct vpe_job {
 } vpe_job;
 
 typedef struct vpe_scratch {
-    uint16_t *v[3];  /* column sums */
+    uint16_t *v[3];  /* column sums: VPE_VROWS rows, `step` apart */
+    size_t step;
     int32_t *acc[3]; /* sums of an output row */
 } vpe_scratch;
 
@@ -89,10 +90,11 @@ void vpe_luma_take(vpe_luma *luma, vpe_arena *arena, int32_t width, int32_t heig
 
 typedef struct vpe_pass {
     const vpe_frame *frame;
+    int32_t motion; /* vpe_motion */
     const vpe_luma *luma;    /* where this frame's luma goes */
-    const uint8_t *previous; /* NULL: motion is 0 */
-    size_t previous_stride;
-    uint32_t *sums; /* one row of blocks */
+    const vpe_luma *previous; /* the frame before, laid out like luma; NULL: motion is 0 */
+    uint32_t *sums;   /* one row of blocks */
+    uint8_t *average; /* one row of bytes of the frame, for averaged motion */
     float *stats;   /* NULL: none wanted */
     vpe_job *const *jobs;
     size_t job_count;

@@ -5,11 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One output row: source rows from `first`: one weighted `a` (if a), `full` of weight 1, one weighted `b` (if b).
- * sum = (full rows << shift) + (row * a >> 8) + (row * b >> 8) + (a && b); a and b carry shift + 8 binary places. */
+/* One output row: `full` source rows from `first`, less a part of the first (take, 0: nothing), and a part b of the row
+ * behind them (0: none): (rows << shift) - (first row * take >> 8) + (row behind * b >> 8), modulo 2^16.
+ * take and b carry shift + 8 binary places. Where two outputs share a row, one's b is the other's take. */
 typedef struct vpe_vtap {
     int32_t first, full, last; /* last: the last source row touched */
-    uint16_t a, b;
+    uint16_t take, b;
 } vpe_vtap;
 
 /* Output column i: `taps` products of v[first[i] ..] and weight[i * taps ..] (padded with 0 to a multiple of 16). */
@@ -20,6 +21,7 @@ typedef struct vpe_haxis {
     int16_t *weight;
 } vpe_haxis;
 
+#define VPE_VROWS 4 /* output rows at a time */
 #define VPE_PAD 64 /* elements that may be read, though they count nothing, behind a row of column sums */
 
 typedef struct vpe_kernels {
@@ -29,14 +31,16 @@ typedef struct vpe_kernels {
     void (*luma3)(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round);
     /* the mean of four rows of bytes: avg(avg(row 0, row 1), avg(row 2, row 3)), avg(a, b) = (a + b + 1) >> 1 */
     void (*avg4)(uint8_t *out, const uint8_t *const row[4], size_t n);
-    /* the sums of one row of blocks: [ceil(width / 16)][motion, energy, luma]; y and prev are `rows` rows.
-     * y[-1] is readable; the row above y is y - stride, and counts nothing where `top` */
-    void (*stats)(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
-                  size_t width, int top);
-    /* column sums of n samples in one, or n packed pixels in three planes */
-    void (*vsum1)(uint16_t *v, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int shift);
-    void (*vsum3)(uint16_t *const v[3], const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+    /* the sums of one row of blocks: [motion, energy, luma][ceil(width / 16)]; y is `rows` rows, the previous frame's
+     * are `previous` bytes further (0: no motion). y[-1] is readable; the row above y is y - stride, and counts nothing
+     * where `top` */
+    void (*stats)(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows, size_t width, int top);
+    /* column sums for `rows` successive output rows, `step` numbers apart: of n samples, or of n packed pixels in three
+     * planes */
+    void (*vsum1)(uint16_t *v, size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int rows,
                   int shift);
+    void (*vsum3)(uint16_t *const v[3], size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift);
     void (*hsum)(int32_t *acc, const uint16_t *v, const vpe_haxis *axis);
     /* acc * mul - sub */
     void (*norm)(float *out, const int32_t *acc, size_t n, float mul, float sub);
@@ -47,9 +51,9 @@ typedef struct vpe_kernels {
 extern const vpe_kernels vpe_kernels_scalar;
 extern const vpe_kernels vpe_kernels_avx2;
 
-/* The scalar `stats` for the blocks from column x on; sums are theirs. */
-void vpe_stats_from(size_t x, uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride,
-                    size_t prev_stride, int rows, size_t width, int top);
+/* The scalar `stats` for the blocks from column x on. */
+void vpe_stats_from(size_t x, uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows,
+                    size_t width, int top);
 
 const vpe_kernels *vpe_kernels_now(void);
 

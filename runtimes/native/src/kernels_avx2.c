@@ -3,6 +3,11 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 
+#if defined(__GNUC__) && !defined(__clang__)
+/* gcc 12 turns loops over rows so that each sum is copied once a row; a third of the column sums' instructions */
+#pragma GCC optimize("no-tree-ch", "unroll-loops")
+#endif
+
 #include <immintrin.h>
 #include <string.h>
 
@@ -35,6 +40,13 @@ INLINE __m256i four_and_four(const uint8_t *p, __m256i order, __m256i weights) {
     return _mm256_maddubs_epi16(_mm256_shuffle_epi8(v, order), weights);
 }
 
+INLINE __m256i luma_of_32(const uint8_t *p, __m256i order, __m256i weights, __m256i half) {
+    const __m256i a = _mm256_hadd_epi16(four_and_four(p, order, weights), four_and_four(p + 12, order, weights));
+    const __m256i b = _mm256_hadd_epi16(four_and_four(p + 24, order, weights), four_and_four(p + 36, order, weights));
+    return _mm256_packus_epi16(_mm256_srli_epi16(_mm256_add_epi16(a, half), 8),
+                               _mm256_srli_epi16(_mm256_add_epi16(b, half), 8));
+}
+
 AVX2 static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round) {
     if (n < 32) {
         vpe_kernels_scalar.luma3(y, src, n, rgb, round);
@@ -44,52 +56,58 @@ AVX2 static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int ro
                                            10, 11, 11, 12, 13, 14, 14, 15);
     const __m256i weights = _mm256_set1_epi32(rgb ? 0x1D63334D : 0x4D33631D);
     const __m256i half = _mm256_set1_epi16((short)round);
-    for (size_t i = 0;; i += 32) {
-        i = i + 32 > n ? n - 32 : i;
-        const uint8_t *p = src + 3 * i;
-        const __m256i a = _mm256_hadd_epi16(four_and_four(p, order, weights), four_and_four(p + 12, order, weights));
-        const __m256i b =
-            _mm256_hadd_epi16(four_and_four(p + 24, order, weights), four_and_four(p + 36, order, weights));
-        store(y + i, _mm256_packus_epi16(_mm256_srli_epi16(_mm256_add_epi16(a, half), 8),
-                                         _mm256_srli_epi16(_mm256_add_epi16(b, half), 8)));
-        if (i + 32 >= n)
-            return;
-    }
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        store(y + i, luma_of_32(src + 3 * i, order, weights, half));
+    if (i < n)
+        store(y + n - 32, luma_of_32(src + 3 * (n - 32), order, weights, half));
 }
 
 /* ---- statistics --------------------------------------------------------------------------------------------------- */
 
-INLINE void put_sums(uint32_t *sums, __m256i motion, __m256i energy, __m256i luma) {
-    const __m256i v[3] = {motion, energy, luma};
-    for (int c = 0; c < 3; c++) {
-        const __m256i s = _mm256_add_epi64(v[c], _mm256_srli_si256(v[c], 8));
-        sums[c] = (uint32_t)_mm_cvtsi128_si32(_mm256_castsi256_si128(s));
-        sums[3 + c] = (uint32_t)_mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
-    }
+INLINE void put_sums(uint32_t *sums, __m256i v) {
+    const __m256i s = _mm256_add_epi64(v, _mm256_srli_si256(v, 8));
+    sums[0] = (uint32_t)_mm_cvtsi128_si32(_mm256_castsi256_si128(s));
+    sums[1] = (uint32_t)_mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
 }
 
-AVX2 static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride,
-                       int rows, size_t width, int top) {
+/* Two blocks of `rows` rows. */
+INLINE void two_blocks(uint32_t *sums, size_t across, const uint8_t *p, ptrdiff_t previous, ptrdiff_t stride, int rows,
+                       int top) {
     const __m256i zero = _mm256_setzero_si256();
-    size_t x = 0;
-    for (; x + 32 <= width; x += 32, sums += 6) {
-        __m256i motion = zero, energy = zero, luma = zero;
-        const uint8_t *p = y + x, *q = prev ? prev + x : p;
-        const size_t q_stride = prev ? prev_stride : stride;
-        __m256i up = load(top ? p : p - stride);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++, p += stride, q += q_stride) {
-            const __m256i v = load(p);
-            motion = _mm256_add_epi64(motion, _mm256_sad_epu8(v, load(q)));
-            energy = _mm256_add_epi64(energy, _mm256_sad_epu8(v, load(p - 1)));
-            energy = _mm256_add_epi64(energy, _mm256_sad_epu8(v, up));
-            luma = _mm256_add_epi64(luma, _mm256_sad_epu8(v, zero));
-            up = v;
-        }
-        put_sums(sums, motion, energy, luma);
+    __m256i motion = zero, luma = zero, energy = top ? zero : _mm256_sad_epu8(load(p), load(p - stride));
+    for (int r = 0; r < rows; r++) {
+        const __m256i v = load(p);
+        if (r)
+            energy = _mm256_add_epi64(energy, _mm256_sad_epu8(v, load(p - stride)));
+        motion = _mm256_add_epi64(motion, _mm256_sad_epu8(v, load(p + previous)));
+        energy = _mm256_add_epi64(energy, _mm256_sad_epu8(v, load(p - 1)));
+        luma = _mm256_add_epi64(luma, _mm256_sad_epu8(v, zero));
+        p += stride;
     }
-    if (x < width) /* y[-1] is y[0] at the left edge, the pixel to the left elsewhere: the same rule */
-        vpe_stats_from(x, sums, y, prev, stride, prev_stride, rows, width, top);
+    put_sums(sums, motion);
+    put_sums(sums + across, energy);
+    put_sums(sums + 2 * across, luma);
+}
+
+AVX2 static void stats(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows, size_t width,
+                       int top) {
+    const size_t across = (width + 15) / 16;
+    size_t x = 0;
+    if (rows == 16)
+        for (; x + 32 <= width; x += 32)
+            two_blocks(sums + x / 16, across, y + x, previous, (ptrdiff_t)stride, 16, top);
+    else if (rows == 4)
+        for (; x + 32 <= width; x += 32)
+            two_blocks(sums + x / 16, across, y + x, previous, (ptrdiff_t)stride, 4, top);
+    else
+        for (; x + 32 <= width; x += 32)
+            two_blocks(sums + x / 16, across, y + x, previous, (ptrdiff_t)stride, rows, top);
+    vpe_stats_from(x, sums, y, previous, stride, rows, width, top);
+}
+
+INLINE __m256i avg_of_4(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d) {
+    return _mm256_avg_epu8(_mm256_avg_epu8(load(a), load(b)), _mm256_avg_epu8(load(c), load(d)));
 }
 
 AVX2 static void avg4(uint8_t *out, const uint8_t *const row[4], size_t n) {
@@ -97,61 +115,80 @@ AVX2 static void avg4(uint8_t *out, const uint8_t *const row[4], size_t n) {
         vpe_kernels_scalar.avg4(out, row, n);
         return;
     }
-    for (size_t i = 0;; i += 32) {
-        i = i + 32 > n ? n - 32 : i;
-        const __m256i a = _mm256_avg_epu8(load(row[0] + i), load(row[1] + i));
-        const __m256i b = _mm256_avg_epu8(load(row[2] + i), load(row[3] + i));
-        store(out + i, _mm256_avg_epu8(a, b));
-        if (i + 32 >= n)
-            return;
-    }
+    const uint8_t *const r0 = row[0], *const r1 = row[1], *const r2 = row[2], *const r3 = row[3];
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        store(out + i, avg_of_4(r0 + i, r1 + i, r2 + i, r3 + i));
+    i = n - 32;
+    store(out + i, avg_of_4(r0 + i, r1 + i, r2 + i, r3 + i));
 }
 
 /* ---- column sums ---------------------------------------------------------------------------------------------------- */
 
-INLINE void add_part(__m256i *sum, const uint8_t *p, uint16_t weight, int vectors) {
-    const __m256i w = _mm256_set1_epi16((short)weight);
-    for (int i = 0; i < vectors; i++)
-        sum[i] = _mm256_add_epi16(sum[i], _mm256_mulhi_epu16(_mm256_slli_epi16(widen(p + 16 * i), 8), w));
+INLINE __m256i part_of(const uint8_t *p, __m256i weight) {
+    return _mm256_mulhi_epu16(_mm256_slli_epi16(widen(p), 8), weight);
 }
 
-INLINE void columns(__m256i *sum, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int shift, int vectors) {
-    const uint8_t *full = tap->a ? p + stride : p;
-    for (int i = 0; i < vectors; i++)
-        sum[i] = _mm256_setzero_si256();
-    for (int32_t r = 0; r < tap->full; r++, full += stride)
-        for (int i = 0; i < vectors; i++)
-            sum[i] = _mm256_add_epi16(sum[i], widen(full + 16 * i));
+/* The sum's parts of rows: `take` holds what the first row is short of, and on return what the next output's is. */
+INLINE void columns(__m256i *sum, __m256i *take, int taken, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap,
+                    int shift, int vectors) {
+    const uint8_t *row = p + tap->first * stride;
+    const uint8_t *const end = row + tap->full * stride;
     const __m128i by = _mm_cvtsi32_si128(shift);
-    const __m256i one = _mm256_set1_epi16(tap->a && tap->b);
+    if (tap->take && !taken) {
+        const __m256i weight = _mm256_set1_epi16((short)tap->take);
+        for (int i = 0; i < vectors; i++)
+            take[i] = part_of(row + 16 * i, weight);
+    }
     for (int i = 0; i < vectors; i++)
-        sum[i] = _mm256_add_epi16(_mm256_sll_epi16(sum[i], by), one);
-    if (tap->a)
-        add_part(sum, p, tap->a, vectors);
-    if (tap->b)
-        add_part(sum, full, tap->b, vectors);
+        sum[i] = widen(row + 16 * i);
+    for (row += stride; row != end; row += stride)
+        for (int i = 0; i < vectors; i++)
+            sum[i] = _mm256_add_epi16(sum[i], widen(row + 16 * i));
+    for (int i = 0; i < vectors; i++)
+        sum[i] = _mm256_sll_epi16(sum[i], by);
+    if (tap->take)
+        for (int i = 0; i < vectors; i++)
+            sum[i] = _mm256_sub_epi16(sum[i], take[i]);
+    if (tap->b) {
+        const __m256i weight = _mm256_set1_epi16((short)tap->b);
+        for (int i = 0; i < vectors; i++) {
+            take[i] = part_of(end + 16 * i, weight);
+            sum[i] = _mm256_add_epi16(sum[i], take[i]);
+        }
+    }
 }
 
-AVX2 static void vsum1(uint16_t *v, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int shift) {
+/* Whether output r's part of its first row was just computed as the part b of the output before. */
+INLINE int taken(const vpe_vtap *tap, int r) {
+    return r && tap[r - 1].b && tap[r - 1].b == tap[r].take && tap[r - 1].last == tap[r].first;
+}
+
+INLINE void sum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int rows, int shift,
+                 int vectors) {
+    __m256i take[4], sum[4];
+    for (int i = 0; i < vectors; i++)
+        take[i] = _mm256_setzero_si256();
+    for (int r = 0; r < rows; r++, v += step) {
+        columns(sum, take, taken(tap, r), p, stride, &tap[r], shift, vectors);
+        for (int i = 0; i < vectors; i++)
+            store(v + 16 * i, sum[i]);
+    }
+}
+
+AVX2 static void vsum1(uint16_t *v, size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                       int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum1(v, src, stride, n, tap, shift);
+        vpe_kernels_scalar.vsum1(v, step, src, stride, n, tap, rows, shift);
         return;
     }
-    src += tap->first * stride;
     size_t x = 0;
-    for (; x + 64 <= n; x += 64) {
-        __m256i sum[4];
-        columns(sum, src + x, stride, tap, shift, 4);
-        for (int i = 0; i < 4; i++)
-            store(v + x + 16 * i, sum[i]);
-    }
-    while (x < n) {
-        x = x + 16 > n ? n - 16 : x;
-        __m256i sum[1];
-        columns(sum, src + x, stride, tap, shift, 1);
-        store(v + x, sum[0]);
-        x += 16;
-    }
+    for (; x + 64 <= n; x += 64)
+        sum1(v + x, step, src + x, stride, tap, rows, shift, 4);
+    for (; x + 16 <= n; x += 16)
+        sum1(v + x, step, src + x, stride, tap, rows, shift, 1);
+    if (x < n)
+        sum1(v + n - 16, step, src + n - 16, stride, tap, rows, shift, 1);
 }
 
 /* 16 packed pixels of u16 in three vectors to three planes. Lane 0 gets pixels 0 .. 7, lane 1 pixels 8 .. 15; in each
@@ -174,27 +211,32 @@ INLINE void split3(const __m256i *s, uint16_t *const v[3], size_t x) {
     store(v[2] + x, _mm256_shuffle_epi8(p2, o2));
 }
 
-AVX2 static void vsum3(uint16_t *const v[3], const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
-                       int shift) {
+INLINE void sum3(uint16_t *const v[3], size_t x, size_t step, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap,
+                 int rows, int shift, int vectors) {
+    __m256i take[6], sum[6];
+    for (int i = 0; i < vectors; i++)
+        take[i] = _mm256_setzero_si256();
+    for (int r = 0; r < rows; r++, x += step) {
+        columns(sum, take, taken(tap, r), p, stride, &tap[r], shift, vectors);
+        split3(sum, v, x);
+        if (vectors == 6)
+            split3(sum + 3, v, x + 16);
+    }
+}
+
+AVX2 static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *src, ptrdiff_t stride, size_t n,
+                       const vpe_vtap *tap, int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum3(v, src, stride, n, tap, shift);
+        vpe_kernels_scalar.vsum3(v, step, src, stride, n, tap, rows, shift);
         return;
     }
-    src += tap->first * stride;
     size_t x = 0;
-    for (; x + 32 <= n; x += 32) {
-        __m256i sum[6];
-        columns(sum, src + 3 * x, stride, tap, shift, 6);
-        split3(sum, v, x);
-        split3(sum + 3, v, x + 16);
-    }
-    while (x < n) {
-        x = x + 16 > n ? n - 16 : x;
-        __m256i sum[3];
-        columns(sum, src + 3 * x, stride, tap, shift, 3);
-        split3(sum, v, x);
-        x += 16;
-    }
+    for (; x + 32 <= n; x += 32)
+        sum3(v, x, step, src + 3 * x, stride, tap, rows, shift, 6);
+    for (; x + 16 <= n; x += 16)
+        sum3(v, x, step, src + 3 * x, stride, tap, rows, shift, 3);
+    if (x < n)
+        sum3(v, n - 16, step, src + 3 * (n - 16), stride, tap, rows, shift, 3);
 }
 
 /* ---- output rows ----------------------------------------------------------------------------------------------------- */

@@ -20,56 +20,56 @@ static void avg4(uint8_t *out, const uint8_t *const row[4], size_t n) {
     }
 }
 
-void vpe_stats_from(size_t from, uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride,
-                    size_t prev_stride, int rows, size_t width, int top) {
-    for (size_t x0 = from; x0 < width; x0 += 16, sums += 3) {
+void vpe_stats_from(size_t from, uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows,
+                    size_t width, int top) {
+    const size_t across = (width + 15) / 16;
+    for (size_t x0 = from; x0 < width; x0 += 16) {
         const size_t x1 = x0 + 16 < width ? x0 + 16 : width;
         uint32_t motion = 0, energy = 0, luma = 0;
         for (int r = 0; r < rows; r++) {
             const uint8_t *row = y + (size_t)r * stride;
             const uint8_t *up = r || !top ? row - stride : row;
-            const uint8_t *old = prev ? prev + (size_t)r * prev_stride : row;
             for (size_t x = x0; x < x1; x++) {
                 const int left = row[x ? x - 1 : 0];
-                motion += (uint32_t)abs(row[x] - old[x]);
+                motion += (uint32_t)abs(row[x] - row[(ptrdiff_t)x + previous]);
                 energy += (uint32_t)(abs(row[x] - left) + abs(row[x] - up[x]));
                 luma += row[x];
             }
         }
-        sums[0] = motion, sums[1] = energy, sums[2] = luma;
+        sums[x0 / 16] = motion, sums[across + x0 / 16] = energy, sums[2 * across + x0 / 16] = luma;
     }
 }
 
-static void stats(uint32_t *sums, const uint8_t *y, const uint8_t *prev, size_t stride, size_t prev_stride, int rows,
-                  size_t width, int top) {
-    vpe_stats_from(0, sums, y, prev, stride, prev_stride, rows, width, top);
+static void stats(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows, size_t width, int top) {
+    vpe_stats_from(0, sums, y, previous, stride, rows, width, top);
 }
 
 static inline uint16_t column(const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int shift) {
-    uint32_t full = 0, part = tap->a && tap->b;
-    if (tap->a) {
-        part += (uint32_t)*p * tap->a >> 8;
-        p += stride;
-    }
-    for (int32_t r = 0; r < tap->full; r++, p += stride)
-        full += *p;
+    p += tap->first * stride;
+    uint32_t sum = 0;
+    for (int32_t r = 0; r < tap->full; r++)
+        sum += p[r * stride];
+    sum <<= shift;
+    if (tap->take)
+        sum -= (uint32_t)*p * tap->take >> 8;
     if (tap->b)
-        part += (uint32_t)*p * tap->b >> 8;
-    return (uint16_t)((full << shift) + part);
+        sum += (uint32_t)p[tap->full * stride] * tap->b >> 8;
+    return (uint16_t)sum;
 }
 
-static void vsum1(uint16_t *v, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int shift) {
-    src += tap->first * stride;
-    for (size_t x = 0; x < n; x++)
-        v[x] = column(src + x, stride, tap, shift);
+static void vsum1(uint16_t *v, size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift) {
+    for (int r = 0; r < rows; r++, v += step)
+        for (size_t x = 0; x < n; x++)
+            v[x] = column(src + x, stride, &tap[r], shift);
 }
 
-static void vsum3(uint16_t *const v[3], const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
-                  int shift) {
-    src += tap->first * stride;
-    for (size_t x = 0; x < n; x++)
-        for (size_t c = 0; c < 3; c++)
-            v[c][x] = column(src + 3 * x + c, stride, tap, shift);
+static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift) {
+    for (int r = 0; r < rows; r++)
+        for (size_t x = 0; x < n; x++)
+            for (size_t c = 0; c < 3; c++)
+                v[c][(size_t)r * step + x] = column(src + 3 * x + c, stride, &tap[r], shift);
 }
 
 static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {

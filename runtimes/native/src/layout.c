@@ -25,6 +25,7 @@ static void lay_out(const vpe_sampler *s, vpe_arena *arena, vpe_layout *layout, 
     vpe_luma_take(&layout->luma[0], arena, width, height);
     vpe_luma_take(&layout->luma[1], arena, width, height);
     layout->sums = vpe_take(arena, vpe_blocks(width) * 3 * sizeof *layout->sums);
+    layout->average = vpe_take(arena, (size_t)width * 3);
     vpe_scratch_take(&layout->scratch, arena, width, widest_output(s, layout));
     for (int32_t i = 0; i < s->stream_count; i++) {
         const int32_t size = s->streams[i].config.fit.size;

@@ -67,31 +67,38 @@ size_t vpe_stats_scratch(int32_t width, int32_t height) {
     vpe_arena arena = {NULL, 0};
     vpe_luma luma;
     vpe_luma_take(&luma, &arena, width, height);
+    vpe_luma_take(&luma, &arena, width, height);
     vpe_take(&arena, vpe_blocks(width) * 3 * sizeof(uint32_t));
+    vpe_take(&arena, (size_t)width * 3);
     return arena.used + VPE_ALIGN;
 }
 
-vpe_status vpe_block_stats(const vpe_frame *frame, const uint8_t *previous, uint8_t *luma_out, float *stats,
-                           void *scratch_memory) {
-    if (!luma_out || !stats || !scratch_memory)
+vpe_status vpe_block_stats(const vpe_frame *frame, int32_t motion, const uint8_t *previous, uint8_t *luma_out,
+                           float *stats, void *scratch_memory) {
+    if (!luma_out || !stats || !scratch_memory || (motion != VPE_MOTION_EXACT && motion != VPE_MOTION_AVERAGED))
         return VPE_ERR_ARGUMENT;
     const vpe_status status = vpe_frame_check(frame);
     if (status != VPE_OK)
         return status;
     const size_t width = (size_t)frame->width;
     vpe_arena arena = {vpe_aligned(scratch_memory), 0};
-    vpe_luma luma;
+    const size_t rows = motion == VPE_MOTION_AVERAGED ? ((size_t)frame->height + 3) / 4 : (size_t)frame->height;
+    vpe_luma luma, before;
     vpe_luma_take(&luma, &arena, frame->width, frame->height);
+    vpe_luma_take(&before, &arena, frame->width, frame->height);
+    for (size_t y = 0; previous && y < rows; y++)
+        memcpy(before.rows + y * before.stride, previous + y * width, width);
     const vpe_pass pass = {
         .frame = frame,
+        .motion = motion,
         .luma = &luma,
-        .previous = previous,
-        .previous_stride = width,
+        .previous = previous ? &before : NULL,
         .sums = vpe_take(&arena, vpe_blocks(frame->width) * 3 * sizeof(uint32_t)),
+        .average = vpe_take(&arena, width * 3),
         .stats = stats,
     };
     vpe_pass_run(&pass, vpe_kernels_now());
-    for (size_t y = 0; y < (size_t)frame->height; y++)
+    for (size_t y = 0; y < rows; y++)
         memcpy(luma_out + y * width, luma.rows + y * luma.stride, width);
     return VPE_OK;
 }

@@ -28,8 +28,9 @@ vpe_status vpe_box_check(const vpe_box *box, int32_t width, int32_t height) {
 /* ---- crops ------------------------------------------------------------------------------------------------------ */
 
 void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int32_t out_width) {
+    scratch->step = ((size_t)width + VPE_PAD + 31) / 32 * 32;
     for (int c = 0; c < 3; c++) {
-        scratch->v[c] = vpe_take(arena, ((size_t)width + 2 * VPE_MAX_SCALE + VPE_PAD) * sizeof(uint16_t));
+        scratch->v[c] = vpe_take(arena, scratch->step * VPE_VROWS * sizeof(uint16_t));
         scratch->acc[c] = vpe_take(arena, ((size_t)out_width + 16) * sizeof(int32_t));
     }
 }
@@ -86,12 +87,13 @@ static void zero_rows(float *out, int32_t size, int32_t from, int32_t to) {
                (size_t)(to - from) * (size_t)size * sizeof *out);
 }
 
-static void emit_floats(vpe_job *job, const vpe_kernels *k, vpe_scratch *scratch) {
+/* Output row job->next from row r of the column sums. */
+static void emit_floats(vpe_job *job, size_t r, const vpe_kernels *k, vpe_scratch *scratch) {
     const size_t size = (size_t)job->size, x = (size_t)job->content.x, w = (size_t)job->content.w;
     const size_t y = (size_t)(job->content.y + job->next);
     for (size_t c = 0; c < 3; c++) {
         const size_t plane = 2 - c; /* B, G, R in, R, G, B out */
-        k->hsum(scratch->acc[c], scratch->v[c], &job->hx);
+        k->hsum(scratch->acc[c], scratch->v[c] + r * scratch->step, &job->hx);
         float *row = job->out + (plane * size + y) * size;
         memset(row, 0, x * sizeof *row);
         k->norm(row + x, scratch->acc[c], w, job->mul[plane], job->sub[plane]);
@@ -99,6 +101,22 @@ static void emit_floats(vpe_job *job, const vpe_kernels *k, vpe_scratch *scratch
         if (job->copy)
             memcpy(job->copy + (plane * size + y) * size, row, size * sizeof *row);
     }
+}
+
+static void emit_bytes(vpe_job *job, size_t r, const vpe_kernels *k, vpe_scratch *scratch) {
+    const size_t w = (size_t)job->content.w;
+    for (size_t c = 0; c < 3; c++)
+        k->hsum(scratch->acc[c], scratch->v[c] + r * scratch->step, &job->hx);
+    k->pack3(job->bytes + (size_t)job->next * w * 3, scratch->acc, w, job->mul[0]);
+}
+
+/* How many of the next output rows have all their source rows before `end`, as far as the scratch memory goes. */
+static int rows_ready(const vpe_job *job, int32_t end) {
+    int rows = 0;
+    while (rows < VPE_VROWS && job->next + rows < job->vy.n &&
+           job->box.y + job->vy.tap[job->next + rows].last < end)
+        rows++;
+    return rows;
 }
 
 void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_kernels *k, vpe_scratch *scratch) {
@@ -111,21 +129,15 @@ void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_ke
             zero_rows(job->copy, job->size, job->content.y + job->content.h, job->size);
         }
     }
-    for (; job->next < job->vy.n; job->next++) {
+    int rows;
+    while ((rows = rows_ready(job, end)) > 0) {
         const vpe_vtap *tap = &job->vy.tap[job->next];
-        if (job->box.y + tap->last >= end)
-            return;
-        k->vsum3(scratch->v, src, frame->stride[0], (size_t)job->box.w, tap, job->vy.shift);
-        for (size_t c = 0; c < 3; c++) /* what the last products read and weigh with 0 */
-            memset(scratch->v[c] + job->box.w, 0, VPE_PAD * sizeof(uint16_t));
-        if (job->out) {
-            emit_floats(job, k, scratch);
-        } else {
-            for (size_t c = 0; c < 3; c++)
-                k->hsum(scratch->acc[c], scratch->v[c], &job->hx);
-            k->pack3(job->bytes + (size_t)job->next * (size_t)job->content.w * 3, scratch->acc,
-                     (size_t)job->content.w, job->mul[0]);
-        }
+        k->vsum3(scratch->v, scratch->step, src, frame->stride[0], (size_t)job->box.w, tap, rows, job->vy.shift);
+        for (size_t r = 0; r < (size_t)rows; r++, job->next++)
+            if (job->out)
+                emit_floats(job, r, k, scratch);
+            else
+                emit_bytes(job, r, k, scratch);
     }
 }
 
@@ -137,40 +149,58 @@ void vpe_luma_take(vpe_luma *luma, vpe_arena *arena, int32_t width, int32_t heig
     luma->rows = p ? p + 64 : NULL;
 }
 
-static void write_stats(float *stats, const uint32_t *sums, int32_t width, int rows, size_t plane) {
+/* Sums to means; the last block may be narrower. Sums stay far below 2^31. */
+static void write_stats(float *restrict stats, const uint32_t *restrict sums, int32_t width, int32_t rows, size_t plane) {
     const size_t n = vpe_blocks(width);
-    for (size_t b = 0; b < n; b++) {
-        const int32_t rest = width - (int32_t)b * VPE_BLOCK;
-        const float area = (float)(rows * (rest < VPE_BLOCK ? rest : VPE_BLOCK));
-        for (size_t c = 0; c < 3; c++)
-            stats[c * plane + b] = (float)sums[3 * b + c] / area;
+    const int32_t last = width - (int32_t)(n - 1) * VPE_BLOCK;
+    const float area = (float)(rows * VPE_BLOCK), last_area = (float)(rows * last);
+    for (size_t c = 0; c < 3; c++, stats += plane, sums += n) {
+        for (size_t b = 0; b < n; b++)
+            stats[b] = (float)(int32_t)sums[b] / area;
+        stats[n - 1] = (float)(int32_t)sums[n - 1] / last_area;
     }
 }
 
-static void luma_band(const vpe_pass *pass, int32_t y0, int32_t rows, const vpe_kernels *k) {
+/* The luma of the band's rows; returns how many there are. */
+static int32_t luma_band(const vpe_pass *pass, int32_t y0, int32_t rows, const vpe_kernels *k) {
     const vpe_frame *frame = pass->frame;
-    for (int32_t y = y0; y < y0 + rows; y++) {
-        uint8_t *row = pass->luma->rows + (size_t)y * pass->luma->stride;
-        k->luma3(row, frame->plane[0] + y * frame->stride[0], (size_t)frame->width, 0, 128);
+    const size_t width = (size_t)frame->width, stride = pass->luma->stride;
+    const int32_t step = pass->motion == VPE_MOTION_AVERAGED ? 4 : 1, last = frame->height - 1;
+    uint8_t *row = pass->luma->rows + (size_t)(y0 / step) * stride;
+    for (int32_t y = y0; y < y0 + rows; y += step, row += stride) {
+        const uint8_t *src = frame->plane[0] + y * frame->stride[0];
+        if (step == 4) {
+            const uint8_t *four[4];
+            for (int32_t r = 0; r < 4; r++)
+                four[r] = frame->plane[0] + (y + r < last ? y + r : last) * frame->stride[0];
+            k->avg4(pass->average, four, 3 * width);
+            src = pass->average;
+        }
+        k->luma3(row, src, width, 0, step == 4 ? 0 : 128);
         row[-1] = row[0];
     }
+    return (rows + step - 1) / step;
+}
+
+static void stats_band(const vpe_pass *pass, int32_t y0, int32_t rows, const vpe_kernels *k) {
+    const int32_t width = pass->frame->width;
+    const size_t across = vpe_blocks(width);
+    const int32_t count = luma_band(pass, y0, rows, k);
+    const size_t first = (size_t)(pass->motion == VPE_MOTION_AVERAGED ? y0 / 4 : y0);
+    if (!pass->stats)
+        return;
+    const uint8_t *y = pass->luma->rows + first * pass->luma->stride;
+    const ptrdiff_t previous = pass->previous ? pass->previous->rows - pass->luma->rows : 0;
+    k->stats(pass->sums, y, previous, pass->luma->stride, count, (size_t)width, y0 == 0);
+    write_stats(pass->stats + (size_t)(y0 / VPE_BLOCK) * across, pass->sums, width, count,
+                across * vpe_blocks(pass->frame->height));
 }
 
 void vpe_pass_run(const vpe_pass *pass, const vpe_kernels *k) {
-    const int32_t width = pass->frame->width, height = pass->frame->height;
-    const size_t across = vpe_blocks(width), plane = across * vpe_blocks(height);
+    const int32_t height = pass->frame->height;
     for (int32_t y0 = 0; y0 < height; y0 += VPE_BLOCK) {
         const int32_t rows = height - y0 < VPE_BLOCK ? height - y0 : VPE_BLOCK;
-        if (pass->luma) {
-            luma_band(pass, y0, rows, k);
-            const uint8_t *y = pass->luma->rows + (size_t)y0 * pass->luma->stride;
-            const uint8_t *previous = pass->previous ? pass->previous + (size_t)y0 * pass->previous_stride : NULL;
-            if (pass->stats) {
-                k->stats(pass->sums, y, previous, pass->luma->stride, pass->previous_stride, (int)rows,
-                         (size_t)width, y0 == 0);
-                write_stats(pass->stats + (size_t)(y0 / VPE_BLOCK) * across, pass->sums, width, rows, plane);
-            }
-        }
+        stats_band(pass, y0, rows, k);
         for (size_t j = 0; j < pass->job_count; j++)
             vpe_job_run(pass->jobs[j], pass->frame, y0 + rows, k, pass->scratch);
     }

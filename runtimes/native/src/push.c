@@ -117,10 +117,11 @@ static void run_pass(vpe_sampler *s, const vpe_frame *frame, float *stats) {
     const int next = !s->now;
     const vpe_pass pass = {
         .frame = frame,
+        .motion = s->motion,
         .luma = &s->layout.luma[next],
-        .previous = s->has_previous ? s->layout.luma[s->now].rows : NULL,
-        .previous_stride = s->layout.luma[s->now].stride,
+        .previous = s->has_previous ? &s->layout.luma[s->now] : NULL,
         .sums = s->layout.sums,
+        .average = s->layout.average,
         .stats = stats,
         .jobs = s->due,
         .job_count = s->due_count,

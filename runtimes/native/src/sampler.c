@@ -26,6 +26,8 @@ static int config_ok(const vpe_sampler_config *c) {
         return 0;
     if (c->small_px && (!rate_ok(c->small_rate_mhz) || c->small_rows < 1 || c->small_rows > (1 << 20)))
         return 0;
+    if (c->motion != VPE_MOTION_EXACT && c->motion != VPE_MOTION_AVERAGED)
+        return 0;
     return c->repeat_ns > 0 && c->repeat_ns <= MOST_REPEAT_NS && c->period_ns >= 0 && c->period_ns <= MOST_PERIOD_NS;
 }
 
@@ -38,6 +40,7 @@ static size_t events_of(const vpe_sampler *s, int64_t rate_mhz) {
 
 static vpe_status set_up(vpe_sampler *s, const vpe_sampler_config *config) {
     size_t regions = 0;
+    s->motion = config->motion;
     s->repeat_ns = config->repeat_ns;
     s->period_ns = config->period_ns;
     s->small.px = config->small_px;

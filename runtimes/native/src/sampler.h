@@ -33,12 +33,13 @@ typedef struct vpe_layout {
     uint8_t *small_frames;
     vpe_luma luma[2];
     uint32_t *sums;
+    uint8_t *average;
     vpe_scratch scratch;
 } vpe_layout;
 
 struct vpe_sampler {
     atomic_flag busy;
-    int32_t stream_count;
+    int32_t stream_count, motion;
     int64_t repeat_ns, period_ns;
     size_t max_events;
     vpe_stream streams[VPE_MAX_STREAMS];

@@ -101,35 +101,54 @@ static void bytes(void) {
     }
 }
 
+/* The luma of row y, averaged: of the group y of four rows. */
+static int luma_at(const picture *p, int32_t x, int32_t y, int averaged) {
+    int v[3];
+    for (int c = 0; c < 3; c++) {
+        int four[4];
+        for (int32_t r = 0; r < 4; r++)
+            four[r] = picture_at(p, x, averaged ? (4 * y + r < p->frame.height ? 4 * y + r : p->frame.height - 1) : y, c);
+        v[c] = (((four[0] + four[1] + 1) >> 1) + ((four[2] + four[3] + 1) >> 1) + 1) >> 1;
+    }
+    return (29 * v[0] + 150 * v[1] + 77 * v[2] + (averaged ? 0 : 128)) >> 8;
+}
+
+static void check_block(const uint8_t *luma, const uint8_t *before, const float *stats, size_t b, int32_t width,
+                        int32_t rows, int32_t side) {
+    const size_t bw = ((size_t)width + 15) / 16, blocks = bw * (((size_t)rows + (size_t)side - 1) / (size_t)side);
+    const int32_t y0 = (int32_t)(b / bw) * side, x0 = (int32_t)(b % bw) * 16;
+    double sum[3] = {0, 0, 0}, n = 0;
+    for (int32_t y = y0; y < rows && y < y0 + side; y++)
+        for (int32_t x = x0; x < width && x < x0 + 16; x++) {
+            const size_t at = (size_t)y * (size_t)width + (size_t)x;
+            const int v = luma[at];
+            sum[0] += before ? abs(v - before[at]) : 0;
+            sum[1] += (x ? abs(v - luma[at - 1]) : 0) + (y ? abs(v - luma[at - (size_t)width]) : 0);
+            sum[2] += v;
+            n++;
+        }
+    for (size_t c = 0; c < 3; c++)
+        CHECK(stats[c * blocks + b] == (float)sum[c] / (float)n, "statistic %zu of block %zu", c, b);
+}
+
 static void statistics(void) {
-    for (int i = 0; i < 60; i++) {
-        const int32_t width = random_int(1, 100), height = random_int(1, 70);
-        const size_t bw = ((size_t)width + 15) / 16, bh = ((size_t)height + 15) / 16;
-        const size_t pixels = (size_t)width * (size_t)height;
+    for (int i = 0; i < 120; i++) {
+        const int averaged = i % 4 > 1;
+        const int32_t width = random_int(1, 100), height = random_int(1, 70), rows = averaged ? (height + 3) / 4 : height;
+        const size_t blocks = ((size_t)width + 15) / 16 * (((size_t)height + 15) / 16);
+        const size_t pixels = (size_t)width * (size_t)rows;
         picture p = picture_make(width, height, random_int(0, 5), i & 1);
         uint8_t *before = room(pixels), *luma = room(pixels);
-        float *stats = room(3 * bw * bh * sizeof *stats);
+        float *stats = room(3 * blocks * sizeof *stats);
         for (size_t j = 0; j < pixels; j++)
             before[j] = (uint8_t)random_bits();
         void *scratch = room(vpe_stats_scratch(width, height));
-        CHECK(vpe_block_stats(&p.frame, i % 3 ? before : NULL, luma, stats, scratch) == VPE_OK, "statistics");
-        for (size_t b = 0; b < bw * bh; b++) {
-            double sum[3] = {0, 0, 0}, n = 0;
-            for (int32_t y = (int32_t)(b / bw) * 16; y < height && y < (int32_t)(b / bw) * 16 + 16; y++)
-                for (int32_t x = (int32_t)(b % bw) * 16; x < width && x < (int32_t)(b % bw) * 16 + 16; x++) {
-                    const size_t at = (size_t)y * (size_t)width + (size_t)x;
-                    const int v = luma[at];
-                    const int want = (29 * picture_at(&p, x, y, 0) + 150 * picture_at(&p, x, y, 1) +
-                                      77 * picture_at(&p, x, y, 2) + 128) >> 8;
-                    CHECK(v == want, "luma %d, not %d", v, want);
-                    sum[0] += i % 3 ? abs(v - before[at]) : 0;
-                    sum[1] += (x ? abs(v - luma[at - 1]) : 0) + (y ? abs(v - luma[at - (size_t)width]) : 0);
-                    sum[2] += v;
-                    n++;
-                }
-            for (size_t c = 0; c < 3; c++)
-                CHECK(stats[c * bw * bh + b] == (float)sum[c] / (float)n, "statistic %zu of block %zu", c, b);
-        }
+        CHECK(vpe_block_stats(&p.frame, averaged, i % 3 ? before : NULL, luma, stats, scratch) == VPE_OK, "statistics");
+        for (int32_t y = 0; y < rows; y++)
+            for (int32_t x = 0; x < width; x++)
+                CHECK(luma[(size_t)y * (size_t)width + (size_t)x] == luma_at(&p, x, y, averaged), "luma");
+        for (size_t b = 0; b < blocks; b++)
+            check_block(luma, i % 3 ? before : NULL, stats, b, width, rows, averaged ? 4 : 16);
         free(before);
         free(luma);
         free(stats);

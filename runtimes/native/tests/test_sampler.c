@@ -23,7 +23,7 @@ static rig rig_make(int64_t period_ns) {
         r.rings[i] = room(n * sizeof(float));
         streams[i].ring = r.rings[i];
     }
-    const vpe_sampler_config config = {streams, 2, 20, 15000, 6, 500000000, period_ns};
+    const vpe_sampler_config config = {streams, 2, 20, 15000, 6, 500000000, period_ns, VPE_MOTION_EXACT};
     CHECK(vpe_sampler_create(&config, &r.sampler) == VPE_OK, "create");
     r.events = room(vpe_sampler_max_events(r.sampler) * sizeof *r.events);
     return r;
@@ -208,7 +208,7 @@ static void bad_arguments(void) {
     CHECK(vpe_sampler_set_interval(r.sampler, 0, -1) == VPE_ERR_ARGUMENT, "interval");
     vpe_sampler *none = NULL;
     vpe_stream_config stream = {fit, 15000, 1, 4, r.rings[0]};
-    vpe_sampler_config config = {&stream, 1, 20, 15000, 6, 500000000, 0};
+    vpe_sampler_config config = {&stream, 1, 20, 15000, 6, 500000000, 0, VPE_MOTION_EXACT};
     stream.fit.std[1] = 0;
     CHECK(vpe_sampler_create(&config, &none) == VPE_ERR_ARGUMENT && !none, "a standard deviation of 0");
     stream.fit.std[1] = 1;

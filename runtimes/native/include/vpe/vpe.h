@@ -81,6 +81,10 @@ typedef struct vpe_fit {
     float mean[3], std[3]; /* in the order R, G, B */
 } vpe_fit;
 
+/* VPE_MOTION_EXACT: every row's luma. VPE_MOTION_AVERAGED: the luma of four averaged rows, a quarter of the work and
+ * half of the sensor's noise; the energy's dy is then from one average to the next. */
+typedef enum vpe_motion { VPE_MOTION_EXACT = 0, VPE_MOTION_AVERAGED = 1 } vpe_motion;
+
 /* Bytes of scratch memory that vpe_resize_area and vpe_resize_area_u8 need for a frame of this size. */
 VPE_API size_t vpe_resize_scratch(int32_t width, int32_t height, int32_t out_width, int32_t out_height);
 VPE_API vpe_status vpe_resize_area(const vpe_frame *frame, const vpe_box *box, const vpe_fit *fit, float *out,
@@ -91,10 +95,13 @@ VPE_API vpe_status vpe_resize_area_u8(const vpe_frame *frame, int32_t out_width,
 
 /* Block statistics: stats [3][ceil(H/16)][ceil(W/16)] of means in grey levels over each block's real area:
  * |Y - previous Y| (0 without a previous), |dx| + |dy| to the left and upper neighbour (0 at the frame's edge), Y.
- * Y = (29 B + 150 G + 77 R + 128) >> 8. previous (or NULL) and luma are [H][W] without padding. */
+ * exact: Y = (29 B + 150 G + 77 R + 128) >> 8 of each pixel. averaged: (29 B + 150 G + 77 R) >> 8 of the rows
+ * a(a(0, 1), a(2, 3)), a(p, q) = (p + q + 1) >> 1, of four (at the lower edge the last row stands for the missing ones);
+ * the averages' upward half level on the mean is what the missing 128 takes off.
+ * previous (or NULL) and luma are [H][W], averaged [ceil(H/4)][W], without padding. */
 VPE_API size_t vpe_stats_scratch(int32_t width, int32_t height);
-VPE_API vpe_status vpe_block_stats(const vpe_frame *frame, const uint8_t *previous, uint8_t *luma, float *stats,
-                                   void *scratch);
+VPE_API vpe_status vpe_block_stats(const vpe_frame *frame, int32_t motion, const uint8_t *previous, uint8_t *luma,
+                                   float *stats, void *scratch);
 
 /* ---- the sampler ---------------------------------------------------------------------------------------------- */
 
@@ -114,6 +121,7 @@ typedef struct vpe_sampler_config {
     int32_t small_rows;
     int64_t repeat_ns;      /* longest time a frame stands in for the next; a longer gap is a reset */
     int64_t period_ns;      /* period of the source where it is known; 0: the median of the last nine */
+    int32_t motion;         /* vpe_motion */
 } vpe_sampler_config;
 
 typedef enum vpe_kind { VPE_SAMPLED = 0, VPE_REPEATED = 1, VPE_HELD = 2, VPE_RESET = 3 } vpe_kind;
