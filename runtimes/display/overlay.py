@@ -159,9 +159,10 @@ def _boxes(canvas: np.ndarray, place: Placement, prediction: Prediction, unit: f
         cv2.rectangle(canvas, (x0, y0), (x1, y1), bgr(colour_of(name)), line, cv2.LINE_AA)
         wide, high = text.width(name, size, True) + 2 * pad, size + pad
         if x1 - x0 >= wide + 2 * pad and y1 - y0 >= 3 * high:
-            tags.append(
-                (name, x0 if index % 2 == 0 else x1 - wide, y1 - high if index < 2 else y0, wide, high)
-            )
+            # a corner each; the third goes between the others where there is room, else to the top
+            middle = index == 2 and x1 - x0 >= 4 * wide
+            x = (x0 + x1 - wide) // 2 if middle else x0 if index % 2 == 0 else x1 - wide
+            tags.append((name, x, y1 - high if index < 2 or middle else y0, wide, high))
     for name, x, y, wide, high in tags:
         _rounded(canvas, (x, y, wide, high), 0, bgr(colour_of(name)))
         text.put(canvas, name, x + pad, y + high - pad, size, _DARK, True)
@@ -281,4 +282,6 @@ def _state(prediction: Prediction | None, name: str) -> str:
         return reason_text(prediction.skipped.get(name, ""))
     words = "1 run" if runs == 1 else f"{runs} runs"
     age = prediction.ages_ms.get(name)
-    return words if age is None else f"{words}, {duration_text(age)} ago"
+    if age is None:
+        return words
+    return f"{words}, just now" if age < 1 else f"{words}, {duration_text(age)} ago"

@@ -113,17 +113,21 @@ def course(predictions: Sequence[Prediction]) -> Course:
 def closed_stretches(run: Course, expert: str) -> list[Closed]:
     """Return when the gate of ``expert`` was closed and why, neighbours with the same reason joined."""
     found: list[Closed] = []
-    for prediction, span in zip(run.predictions, run.spans, strict=True):
+    for prediction, span, offset in zip(run.predictions, run.spans, run.offsets, strict=True):
         if prediction.gates.get(expert, True):
             continue
         last = found[-1] if found and abs(found[-1].end - span.start) < 1e-6 else None
-        # an expert that still ran before its gate closed has no reason yet: the next decision has it
         code = prediction.skipped.get(expert)
-        reason = reason_text(code) if code else (last.reason if last else "")
+        if code or last is not None:
+            start, reason = span.start, reason_text(code) if code else found[-1].reason
+        else:
+            # it closed within this span, after the last run; the next decision has the reason
+            runs = prediction.fired_ns.get(expert, ())
+            start, reason = max(span.start, min(span.end, runs[-1] / 1e9 - offset) if runs else 0.0), ""
         if last is not None and last.reason in ("", reason):
             found[-1] = Closed(last.start, span.end, reason)
         else:
-            found.append(Closed(span.start, span.end, reason))
+            found.append(Closed(start, span.end, reason))
     return found
 
 
@@ -227,6 +231,8 @@ class _Sheet:
         )
         axes = self.figure.add_axes(area)
         axes.set_xlim(0, self.run.end)
+        axes.set_xticks([at for at in axes.get_xticks() if 0 <= at <= self.run.end])
+        axes.set_xlim(-0.003 * self.run.end, 1.003 * self.run.end)  # ticks at both ends are whole
         axes.tick_params(length=0, labelbottom=False)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
@@ -296,7 +302,7 @@ class _Sheet:
         self._labels()
         for index, name in enumerate(self.names):
             if index == 0:
-                told = "one tick for each run; grey where its gate was closed, with the reason"
+                told = "a tick whenever it ran; grey where its gate was closed, with the reason"
                 self.heading("Which expert ran, and when", told)
             self._expert(name)
         self._rates()
@@ -391,9 +397,13 @@ class _Sheet:
         )
         runs = sum(prediction.experts_fired.get(name, 0) for prediction in run.predictions)
         replayed = sum(p.replayed for p in run.predictions) if name == "temporal" else 0
-        told = ("1 run" if runs == 1 else f"{runs} runs") + (
-            f", {replayed} of them replayed" if replayed else f", {runs / run.end:.2g} a second"
-        )
+        told = "1 run" if runs == 1 else f"{runs} runs"
+        if replayed:
+            told += f", {replayed} of them replayed"
+        elif runs > len(ticks):
+            told += f" at {len(ticks)} times (regions)"
+        else:
+            told += f", {runs / run.end:.2g} a second"
         lines = [(told, _INK)]
         length = sum(stretch.end - stretch.start for stretch in closed)
         if length:
@@ -495,6 +505,7 @@ class _Sheet:
         axes.set_ylim(0, 1.15 * top)
         axes.grid(axis="y", color=_LINE, linewidth=0.7)
         axes.locator_params(axis="y", nbins=4)
+        axes.set_yticks([at for at in axes.get_yticks() if 0 <= at <= 1.15 * top])
         unit, prefix = next(
             (u, p) for u, p in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")) if top >= u
         )
@@ -518,7 +529,7 @@ class _Sheet:
             (Line2D([], [], color=_BEST, linewidth=2.2), "the label with the highest score"),
             (
                 Line2D([], [], color=_SOFT, marker="|", markersize=11, markeredgewidth=2, linewidth=0),
-                "one run of the expert",
+                "the expert ran, once or on each of its regions",
             ),
             (Patch(facecolor=_CLOSED), "gate closed"),
         ]

@@ -171,6 +171,24 @@ def test_closed_stretches_with_the_same_reason_are_joined():
     assert closed_stretches(run, "temporal") == []
 
 
+def test_a_gate_that_closes_between_two_decisions_is_shaded_from_the_last_run():
+    first = prediction(t_ns=HOP_NS, gates={}, fired_ns={"temporal": (0, 400_000_000)})
+    closing = prediction(
+        t_ns=2 * HOP_NS, gates={"temporal": False}, fired_ns={"temporal": (700_000_000,)}, skipped={}
+    )
+    after = prediction(
+        t_ns=3 * HOP_NS, gates={"temporal": False}, fired_ns={}, skipped={"temporal": "still picture"}
+    )
+    (stretch,) = closed_stretches(course([first, closing, after]), "temporal")
+    assert stretch == (pytest.approx(0.7), pytest.approx(1.5), "still picture")
+
+
+def test_runs_on_several_regions_are_told_apart_from_times(tmp_path, sheets):
+    made = prediction(t_ns=HOP_NS, experts_fired={"spatial": 4}, fired_ns={"spatial": (0, 250_000_000)})
+    draw_timeline([made], tmp_path / "t.png", **WORDS)
+    assert "4 runs at 2 times (regions)" in [words for words, _ in texts(sheets[0])]
+
+
 def test_many_labels_share_a_row():
     few, none = chosen_labels(stream(5, 9))
     assert (len(few), none) == (9, [])
