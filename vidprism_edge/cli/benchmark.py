@@ -120,7 +120,7 @@ def command(
     report: Annotated[Path | None, typer.Option(help="Write the result and its raw samples as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Measure decisions one after another: percentiles of each stage, nothing clipped; exit 5 if the run is unsteady."""
+    """Measure decisions one after another: percentiles of each stage, nothing clipped; exit 5 if unsteady."""
     import msgspec
 
     from vidprism_edge.bundle import Bundle
