@@ -61,7 +61,7 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/pytest -o addopts=--import-mode=importlib tests/bench --benchmark-columns=min,median,stddev,rounds
+	$(BIN)/pytest -o addopts=--import-mode=importlib -o python_files='bench_*.py' tests/bench --benchmark-columns=min,median,stddev,rounds
 
 clean:
 	rm -rf $(VENV) build runtimes/native/build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

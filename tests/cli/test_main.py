@@ -153,6 +153,16 @@ def test_every_command_has_help(name, capsys):
     assert "Usage" in capsys.readouterr().out
 
 
+def test_brackets_in_a_help_text_are_shown(plant, capsys):
+    def command(
+        _value: Annotated[str, typer.Option("--value", help="A value [of this kind].")] = "",
+    ) -> None: ...
+
+    plant(command)
+    assert main(["planted", "--help"]) == 0
+    assert "[of this kind]" in capsys.readouterr().out
+
+
 def test_the_process_prints_its_version(cli):
     done = cli("--version")
     assert (done.returncode, done.stderr) == (0, "")

@@ -114,7 +114,7 @@ def install() -> Install:
         work = folder / "work"
         work.mkdir()
         installed = Installed(folder / "venv" / "bin" / "python", work)
-        pip(installed.python, "install", "--quiet", *requirements, cwd=work)
+        pip(installed.python, "install", "--quiet", "--no-compile", *requirements, cwd=work)
         return installed
 
     return make

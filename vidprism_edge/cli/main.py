@@ -89,7 +89,14 @@ def load(name: str) -> Callable[..., Any]:
 
 def build(names: Sequence[str]) -> typer.Typer:
     """Return the application with the commands ``names``."""
-    app = typer.Typer(name=PROGRAM, add_completion=False, pretty_exceptions_enable=False, epilog=_EPILOG)
+    # markdown: in rich markup, a text in brackets would vanish from the help
+    app = typer.Typer(
+        name=PROGRAM,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        epilog=_EPILOG,
+        rich_markup_mode="markdown",
+    )
     app.callback()(_top)
     for name in names:
         function = load(name)
