@@ -8,6 +8,9 @@
 
 /* best first */
 static const vpe_kernels *const tables[] = {
+#if defined(__x86_64__)
+    &vpe_kernels_avx512,
+#endif
 #if defined(__x86_64__) || defined(__i386__)
     &vpe_kernels_avx2,
 #endif

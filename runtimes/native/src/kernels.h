@@ -49,6 +49,7 @@ typedef struct vpe_kernels {
 } vpe_kernels;
 
 extern const vpe_kernels vpe_kernels_scalar;
+extern const vpe_kernels vpe_kernels_avx512;
 extern const vpe_kernels vpe_kernels_avx2;
 
 /* The scalar `stats` for the blocks from column x on. */
