@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from vidprism_edge.bundle import MANIFEST, Bundle, GraphInfo, Manifest, TensorInfo, hash_file, writing
-from vidprism_edge.errors import ParityError
+from vidprism_edge.bundle import Bundle, GraphInfo, Manifest, TensorInfo, hash_file, writing
+from vidprism_edge.errors import ParityError, UsageError
 from vidprism_edge.export.golden import GoldenMaker
 from vidprism_edge.export.graphs import GraphSpec, count_macs, describe_graphs, shape_of, to_onnx
 from vidprism_edge.export.targets import check_target
-from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, verify_bundle
+from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, check_tolerance, verify_bundle
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import ModelSpec
 
@@ -127,12 +127,7 @@ def _describe(job: Job) -> None:
             },
         },
     )
-    _write_manifest(job)
-
-
-def _write_manifest(job: Job) -> None:
-    data = msgspec.json.format(msgspec.json.encode(job.manifest), indent=2)
-    (job.folder / MANIFEST).write_bytes(data + b"\n")
+    job.manifest.write(job.folder)
 
 
 def _prove(job: Job) -> None:
@@ -151,7 +146,7 @@ def _prove(job: Job) -> None:
     assert job.manifest is not None
     files = {**job.manifest.files, file: hash_file(job.folder / file)}
     job.manifest = msgspec.structs.replace(job.manifest, files=files)
-    _write_manifest(job)
+    job.manifest.write(job.folder)
 
 
 STAGES = (
@@ -178,6 +173,9 @@ def export_bundle(options: ExportOptions, progress: Progress = lambda *_: None) 
     """Run the stages and return the bundle at ``options.output``; on any error nothing is left there."""
     for target in options.targets:
         check_target(target)
+    check_tolerance(options.atol, options.rtol)
+    if not 0 <= options.seed < 2**63:
+        raise UsageError(f"seed is {options.seed}; expected a number from 0 to {2**63 - 1}")
     check_stages(STAGES)
     with writing(options.output, force=options.force) as folder:
         job = Job(options, folder, progress)

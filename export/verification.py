@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.bundle import Arrays, Bundle
-from vidprism_edge.errors import BundleError
+from vidprism_edge.errors import BundleError, UsageError
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
 
 #: fp32 tolerance: a twelve-layer transformer already differs by 1.5e-5 on outputs of 36.
@@ -58,10 +58,19 @@ def _compare(
     worst, worst_case, largest, total, count = 0.0, "", 0.0, 0.0, 0
     dot = reference_square = value_square = 0.0
     for case, value, reference in pairs:
+        if value.shape != reference.shape:
+            raise BundleError(
+                f"golden case {case} of graph {graph} has {output} {list(reference.shape)}, "
+                f"the graph gives {list(value.shape)}; export again"
+            )
         error = np.abs(value.astype(np.float64) - reference)
         # a NaN compares false with everything; as infinity it fails
         error = np.where(np.isnan(error), np.inf, error)
-        share = float(np.max(error / (atol + rtol * np.abs(reference)), initial=0.0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = error / (atol + rtol * np.abs(reference))
+        # no error is within any tolerance, 0 too; an infinite reference has no tolerance
+        shares = np.where(error == 0.0, 0.0, np.where(np.isnan(shares), np.inf, shares))
+        share = float(np.max(shares, initial=0.0))
         if share >= worst:
             worst, worst_case = share, case
         largest = max(largest, float(error.max(initial=0.0)))
@@ -82,6 +91,12 @@ def _compare(
         worst_case,
         passed=worst <= 1.0,
     )
+
+
+def check_tolerance(atol: float, rtol: float) -> None:
+    """Raise :class:`UsageError` for a tolerance that everything or nothing would pass."""
+    if not (0 <= atol < float("inf") and 0 <= rtol < float("inf")):
+        raise UsageError(f"the tolerance is {atol:g} + {rtol:g} * |reference|; expected numbers of 0 or more")
 
 
 def compare_graph(
@@ -116,6 +131,7 @@ def verify_bundle(
     progress: Callable[[str], None] = lambda _: None,
 ) -> ParityReport:
     """Check every file's hash, then replay the golden vectors of every graph on ``engine``."""
+    check_tolerance(atol, rtol)
     files = bundle.check()
     outputs = []
     for name, loaded in load_engines(bundle, engine, options).items():

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -67,6 +68,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     licences: dict[str, str]
     tools: dict[str, str]
     engines: str = "portable"
+    #: sha256 of this manifest as compact JSON with an empty digest: what is not in a file is protected too.
+    digest: str = ""
+
+    def sealed(self) -> Manifest:
+        """Return the manifest with its digest."""
+        blank = msgspec.structs.replace(self, digest="")
+        digest = hashlib.sha256(msgspec.json.encode(blank)).hexdigest()
+        return msgspec.structs.replace(blank, digest=digest)
+
+    def write(self, folder: Path) -> None:
+        """Seal the manifest and write it into a bundle's folder."""
+        data = msgspec.json.format(msgspec.json.encode(self.sealed()), indent=2)
+        (folder / MANIFEST).write_bytes(data + b"\n")
 
 
 def hash_file(path: Path) -> str:
@@ -114,6 +128,10 @@ class Bundle:
             raise BundleError(
                 f"{file} has schema {manifest.schema}, this version reads {BUNDLE_SCHEMA}; export again"
             )
+        if manifest.digest != manifest.sealed().digest:
+            raise BundleError(
+                f"{file} does not match its own digest: it is damaged or was changed; export again"
+            )
         bundle = cls(root, manifest)
         missing = [name for name in COMPONENTS if name not in bundle.graphs]
         if missing:
@@ -134,12 +152,16 @@ class Bundle:
     def locate(self, name: str) -> Path:
         """Return the path of a bundled file, refusing one that leaves the bundle."""
         pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts:
             raise BundleError(
                 f"the manifest of {self.root} names {name!r}, which leaves the bundle; do not use it"
             )
         path = self.root / pure
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):  # links in a circle
+            inside = False
+        if not inside:
             raise BundleError(f"{path} is a link that leaves the bundle; do not use it")
         return path
 
@@ -180,7 +202,7 @@ class Bundle:
                 for key in stored.files:
                     case, side, tensor = key.split("/")
                     cases.setdefault(case, ({}, {}))[side == "output"][tensor] = stored[key]
-        except (ValueError, OSError, KeyError) as error:
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"{path} does not hold golden vectors: {error}; export again") from None
         yield from ((case, *arrays) for case, arrays in cases.items())
 
@@ -191,6 +213,8 @@ def writing(output: Path, *, force: bool) -> Iterator[Path]:
 
     An existing bundle is kept until then, and never replaced without ``force``.
     """
+    if output.is_symlink() and not output.exists():
+        raise UsageError(f"{output} is a link to nothing; give another --output")
     if output.exists() and not force:
         raise UsageError(f"{output} exists; give another --output, or --force to replace it")
     if output.exists() and not (output / MANIFEST).is_file():

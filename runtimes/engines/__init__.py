@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.bundle import Arrays, Bundle, GraphInfo
-from vidprism_edge.errors import EngineError, known
+from vidprism_edge.errors import EngineError, UsageError, known
 
 #: name → (module with a class ``Loader``-compatible engine, Python package that must be installed)
 ENGINES = {"onnxruntime": ("vidprism_edge.runtimes.engines.onnxruntime:OnnxRuntimeEngine", "onnxruntime")}
@@ -23,6 +23,10 @@ class EngineOptions:
     """How engines are built. ``threads`` is the number that one graph may use; 0 leaves it to the engine."""
 
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise UsageError(f"threads is {self.threads}; expected 1 or more, or 0 for the engine's choice")
 
 
 class Engine(ABC):
