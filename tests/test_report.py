@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidprism_edge import report
-from vidprism_edge.report import describe_environment, least_samples, peak_memory_bytes, show_percentile, summarise_ms
+from vidprism_edge.report import (
+    describe_environment,
+    least_samples,
+    peak_memory_bytes,
+    show_percentile,
+    summarise_ms,
+)
 
 SAMPLES = st.lists(st.floats(0.0, 1e6), min_size=1, max_size=800)
 
@@ -70,7 +76,9 @@ def test_the_environment_is_this_machines():
 
 
 def test_what_cannot_be_read_is_none(monkeypatch):
-    monkeypatch.setattr(report.Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "no")))
+    monkeypatch.setattr(
+        report.Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "no"))
+    )
     monkeypatch.setattr(report.Path, "is_file", lambda _: False)
     environment = describe_environment()
     assert environment["board"] is None

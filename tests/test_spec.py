@@ -118,8 +118,18 @@ def test_numbers_of_the_default_model():
     assert {n: (spec.streams[n].rate_hz, spec.streams[n].floor_hz) for n in ("spatial", "hybrid")} == {
         "spatial": (2.0, 0.5), "hybrid": (5.0, 1.0),
     }  # fmt: skip
-    assert [(spec.slots(n), spec.streams[n].regions) for n in ("spatial", "hybrid", "temporal")] == [(4, 2), (10, 2), (30, 1)]
-    assert (spec.window_s, spec.hop_s, spec.fusion_passes, spec.fit, spec.small_px) == (2.0, 0.5, 2, "letterbox", 320)
+    assert [(spec.slots(n), spec.streams[n].regions) for n in ("spatial", "hybrid", "temporal")] == [
+        (4, 2),
+        (10, 2),
+        (30, 1),
+    ]
+    assert (spec.window_s, spec.hop_s, spec.fusion_passes, spec.fit, spec.small_px) == (
+        2.0,
+        0.5,
+        2,
+        "letterbox",
+        320,
+    )
     assert spec.receptive_field <= spec.slots("temporal")
 
 

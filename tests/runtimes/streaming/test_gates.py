@@ -21,7 +21,12 @@ class Camera:
     def __init__(self, sigma: float, *, grey: bool = False, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
         self.sigma, self.grey = sigma, grey
-        self.scene = self.rng.integers(60, 190, (HEIGHT // 16, WIDTH // 16, 3)).repeat(16, 0).repeat(16, 1).astype(float)
+        self.scene = (
+            self.rng.integers(60, 190, (HEIGHT // 16, WIDTH // 16, 3))
+            .repeat(16, 0)
+            .repeat(16, 1)
+            .astype(float)
+        )
         self.luma = np.zeros((HEIGHT, WIDTH), np.uint8)
         self.previous: np.ndarray | None = None
 
@@ -91,7 +96,10 @@ class Scripted(Activity):
 @given(
     max_skip_s=st.floats(0.1, 30.0),
     hold_s=st.floats(0.0, 2.0),
-    events=st.lists(st.tuples(st.integers(1, 2 * SECOND), st.sampled_from(["still", "motion", "change"]), st.booleans()), min_size=1),
+    events=st.lists(
+        st.tuples(st.integers(1, 2 * SECOND), st.sampled_from(["still", "motion", "change"]), st.booleans()),
+        min_size=1,
+    ),
 )
 def test_a_gate_never_stays_closed_beyond_max_skip(max_skip_s, hold_s, events):
     """Whatever happens and however badly the frames come, if the expert runs whenever it may."""

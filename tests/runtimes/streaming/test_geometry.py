@@ -22,7 +22,13 @@ UNIT = st.floats(0.0, 1.0)
 SCENE_BOX = st.tuples(st.floats(0.0, 0.7), st.floats(0.0, 0.7), st.floats(0.05, 0.3), st.floats(0.05, 0.3))
 
 
-@given(scene=SCENES, x=st.floats(-500, 2500), y=st.floats(-500, 2500), side=st.floats(0, 3000), least=st.integers(1, 400))
+@given(
+    scene=SCENES,
+    x=st.floats(-500, 2500),
+    y=st.floats(-500, 2500),
+    side=st.floats(0, 3000),
+    least=st.integers(1, 400),
+)
 def test_a_box_is_square_inside_the_frame_and_on_the_lattice(scene, x, y, side, least):
     bx, by, w, h = snap(scene, (x, y), side, least)
     shorter = min(scene.width, scene.height)
@@ -101,7 +107,9 @@ def reference(source, target, n_in, n_out):
         if not source[0] <= place <= source[0] + source[1]:
             continue
         for i in range(n_in):
-            matrix[o, i] = np.interp((place - source[0]) / source[1] * n_in - 0.5, range(n_in), np.eye(n_in)[i])
+            matrix[o, i] = np.interp(
+                (place - source[0]) / source[1] * n_in - 0.5, range(n_in), np.eye(n_in)[i]
+            )
     return matrix
 
 
