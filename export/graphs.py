@@ -21,7 +21,9 @@ from vidprism_edge.errors import VidPrismError
 from vidprism_edge.model.network import VidPrism
 from vidprism_edge.spec import ModelSpec
 
-OPSET = 20
+DEFAULT_OPSET = 20
+#: Native LayerNormalization needs 17, static INT8 in ONNX Runtime takes at most 20.
+OPSETS = range(18, 21)
 #: Older engines refuse newer files.
 MAX_IR_VERSION = 10
 #: A gate lives on the host: control flow inside a graph costs what both branches cost.
@@ -121,7 +123,7 @@ def describe_graphs(net: VidPrism) -> list[GraphSpec]:
     ]
 
 
-def to_onnx(graph: GraphSpec, path: Path) -> onnx.ModelProto:
+def to_onnx(graph: GraphSpec, path: Path, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """Export one graph to ``path`` and return it; the postconditions of :func:`check_graph` hold."""
     arguments = tuple(torch.zeros(i.shape) for i in graph.inputs)
     # the exporter reports its progress on stdout, which is ours for JSON
@@ -133,7 +135,7 @@ def to_onnx(graph: GraphSpec, path: Path) -> onnx.ModelProto:
             graph.module,
             arguments,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[i.name for i in graph.inputs],
             output_names=list(graph.outputs),
             external_data=False,
@@ -149,7 +151,7 @@ def to_onnx(graph: GraphSpec, path: Path) -> onnx.ModelProto:
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
     model = shape_inference.infer_shapes(model, strict_mode=True)
-    check_graph(graph, model)
+    check_graph(graph, model, opset)
     onnx.save(model, path)
     return model
 
@@ -162,12 +164,12 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(d.dim_value for d in dims)
 
 
-def check_graph(graph: GraphSpec, model: onnx.ModelProto) -> None:
+def check_graph(graph: GraphSpec, model: onnx.ModelProto, opset: int = DEFAULT_OPSET) -> None:
     """Raise :class:`VidPrismError` unless the exported graph is what the bundle promises."""
     onnx.checker.check_model(model, full_check=True)
     opsets = {o.domain: o.version for o in model.opset_import}
-    if opsets.get("", 0) != OPSET:
-        raise VidPrismError(f"graph {graph.name} was exported at opset {opsets.get('')}, expected {OPSET}")
+    if opsets.get("", 0) != opset:
+        raise VidPrismError(f"graph {graph.name} was exported at opset {opsets.get('')}, expected {opset}")
     found = {node.op_type for node in model.graph.node}
     if bad := found & FORBIDDEN_OPS:
         raise VidPrismError(f"graph {graph.name} has {', '.join(sorted(bad))}; gates must stay on the host")

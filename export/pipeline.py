@@ -19,7 +19,14 @@ import msgspec
 from vidprism_edge.bundle import Bundle, GraphInfo, Manifest, TensorInfo, hash_file, writing
 from vidprism_edge.errors import ParityError, UsageError
 from vidprism_edge.export.golden import GoldenMaker
-from vidprism_edge.export.graphs import GraphSpec, count_macs, describe_graphs, shape_of, to_onnx
+from vidprism_edge.export.graphs import (
+    DEFAULT_OPSET,
+    GraphSpec,
+    count_macs,
+    describe_graphs,
+    shape_of,
+    to_onnx,
+)
 from vidprism_edge.export.targets import check_target
 from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, check_tolerance, verify_bundle
 from vidprism_edge.model.network import VidPrism, build
@@ -40,6 +47,7 @@ class ExportOptions:
     force: bool = False
     atol: float = ATOL
     rtol: float = RTOL
+    opset: int = DEFAULT_OPSET
     #: the command that repeats this export, kept as ``reproduce.sh``
     command: str = ""
 
@@ -79,7 +87,7 @@ def _trace(job: Job) -> None:
     for done, graph in enumerate(job.graphs.values()):
         job.progress(f"graph {graph.name}", done, len(job.graphs))
         file = f"graphs/onnx/{graph.name}.onnx"
-        model = to_onnx(graph, job.folder / file)
+        model = to_onnx(graph, job.folder / file, job.options.opset)
         outputs = tuple(TensorInfo(value.name, shape_of(value)) for value in model.graph.output)
         job.infos.append(
             GraphInfo(

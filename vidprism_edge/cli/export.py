@@ -28,6 +28,19 @@ def read_labels(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+def zip_bundle(folder: Path) -> Path:
+    """Pack a bundle into FOLDER.zip beside it; an older one is replaced when the new one is whole."""
+    import os
+    import shutil
+
+    part = shutil.make_archive(
+        str(folder.with_name(f".{folder.name}.part")), "zip", folder.parent, folder.name
+    )
+    archive = folder.with_name(f"{folder.name}.zip")
+    os.replace(part, archive)
+    return archive
+
+
 def command(
     target: Annotated[list[str], typer.Option("--target", help="onnx, openvino or jetson; repeatable.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle [PRESET.vpbundle].")] = None,
@@ -41,6 +54,8 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of untrained weights and of golden data.")] = 0,
     atol: Annotated[float, typer.Option(help="Absolute part of the parity tolerance.")] = 1e-4,
     rtol: Annotated[float, typer.Option(help="Relative part of the parity tolerance.")] = 1e-4,
+    opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 20.")] = 20,
+    zipped: Annotated[bool, typer.Option("--zip", help="Also write the bundle as one .zip file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
 ) -> None:
@@ -63,6 +78,11 @@ def command(
     folder = output or Path(f"{preset}.vpbundle")
     if folder.exists() and not force:
         raise UsageError(f"{folder} exists; give another --output, or --force to replace it")
+    if opset not in range(18, 21):
+        raise UsageError(
+            f"--opset is {opset}; expected 18 to 20: older ones lack native LayerNormalization, "
+            "newer ones do not run everywhere"
+        )
     if dry_run:
         say(f"would export preset {preset} ({len(spec.labels)} labels) for {', '.join(target)} to {folder}")
         return
@@ -70,11 +90,14 @@ def command(
 
     options = ExportOptions(
         spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
-        force=force, atol=atol, rtol=rtol, command=shlex.join(["vidprism-edge", *sys.argv[1:]]),
+        force=force, atol=atol, rtol=rtol, opset=opset, command=shlex.join(["vidprism-edge", *sys.argv[1:]]),
     )  # fmt: skip
     with progress_bar(f"export {preset}") as progress:
         bundle = export_bundle(options, progress)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     say(f"{folder}: {len(bundle.graphs)} graphs, {size:.1f} MB, parity proved on ONNX Runtime")
+    if zipped:
+        archive = zip_bundle(folder)
+        say(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB; unzip it on the device before use")
     if not bundle.manifest.trained:
         say("the trained parts are still random: its labels mean nothing and are shown as untrained")
