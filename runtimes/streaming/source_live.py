@@ -109,7 +109,7 @@ class LiveSource(CountedSource):
     for longer than the stall timeout (``"frozen"``; that time doubles, up to 10 minutes, for as long as a
     new connection brings the same picture, which is then a lens cap and no failure). The first frame after
     it carries reset ``"reconnect"``. ``max_reconnects`` failed attempts in a row end it with a SourceError;
-    None tries for ever. The first connection must succeed: SourceError otherwise.
+    None tries for ever. The first connection must succeed and give a picture: SourceError otherwise.
 
     Timestamps are on the clock of :func:`time.monotonic_ns` and strictly increasing, over reconnections too.
     """
@@ -210,6 +210,8 @@ class LiveSource(CountedSource):
         if self._closed.is_set():
             return
         self._happened(event)
+        if self._last_ns < 0:
+            raise SourceError(f"{self.name} opened and gave no picture: {why}; is another program using it?")
         _log.warning("%s: %s; connecting again", self.name, why)
         while not self._closed.is_set():
             if self._max_reconnects is not None and self._failures >= self._max_reconnects:

@@ -258,7 +258,10 @@ def test_what_is_no_video_is_one_clear_line(tmp_path: Path) -> None:
         assert "\n" not in message
 
 
-def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+def test_a_file_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(f"file:{tmp_path}/tcp:1.mkv", [scene(0)] * 3)
+    assert len(read_all("tcp:1.mkv")[1]) == 3  # by its bare name, which looks like a protocol
     for name in ("a b:c%d.mkv", "-1.mkv", "synthetic.mkv"):
         write_video("file:" + str(tmp_path / name), [scene(0)] * 3)
         assert len(read_all(tmp_path / name)[1]) == 3

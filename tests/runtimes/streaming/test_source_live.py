@@ -78,13 +78,14 @@ def test_nothing_but_damaged_frames_is_a_stall() -> None:
             yield lambda: time.sleep(0.01)
             yield Bad("corrupt")
 
-    source = live([bad(), [1, silence]], stall_timeout_s=0.4)
+    source = live([[0, *[Bad("corrupt")] * 3], bad(), [1, silence]], stall_timeout_s=0.4)
+    source.read()
     frame = source.read()
     source.close()
     assert frame is not None
     assert frame.reset == "reconnect"
-    assert source.lost["corrupt"] == frame.index > 3
-    assert source.events["stalled"] == 1
+    assert source.lost["corrupt"] == frame.index - 1 > 6
+    assert source.events == {"ended": 1, "stalled": 1, "reconnects": 2}
 
 
 def test_known_damage_gives_exactly_those_counts() -> None:
@@ -108,6 +109,15 @@ def test_the_first_connection_must_succeed() -> None:
         live([PermissionError("denied")])
     with pytest.raises(ZeroDivisionError):
         live([ZeroDivisionError()])  # a bug keeps its traceback
+
+
+@pytest.mark.parametrize("script", [[], [Bad("corrupt")], [OSError("busy")], [hang]])
+def test_a_camera_that_opens_and_never_gives_a_picture_is_an_error(script: list) -> None:
+    """A webcam in use opens on many systems, and then gives nothing."""
+    source = live([script, [1]], stall_timeout_s=0.1)
+    with pytest.raises(SourceError, match="opened and gave no picture"):
+        source.read()
+    source.close()
 
 
 def test_opening_that_hangs_is_given_up() -> None:
@@ -185,9 +195,12 @@ def test_a_driver_that_hangs_for_ever_does_not_collect_threads() -> None:
 
     def connect() -> FakeConnection:
         attempts.append(1)
-        return FakeConnection([lambda: release.wait(30)])
+        return FakeConnection(
+            [1, lambda: release.wait(30)] if len(attempts) == 1 else [lambda: release.wait(30)]
+        )
 
-    source = LiveSource("fake", connect, stall_timeout_s=0.02, backoff_s=FAST)
+    source = LiveSource("fake", connect, stall_timeout_s=0.05, backoff_s=FAST)
+    assert source.read() is not None
     threading.Timer(0.5, source.close).start()
     assert source.read() is None
     assert len(attempts) <= MAX_STUCK + 1
@@ -285,7 +298,9 @@ def test_every_picture_of_every_connection_is_accounted_for(scripts: list[list[s
     # what stands behind an error in its connection is never reached
     reached = [script[: script.index("error")] if "error" in script else script for script in scripts]
     plans = [[make[word]() for word in script] for script in scripts]
-    source = live([*plans, *[SourceError("away")] * 50], max_reconnects=20, backoff_s=(1e-5, 1e-4))
+    source = live(
+        [[next(numbers)], *plans, *[SourceError("away")] * 50], max_reconnects=20, backoff_s=(1e-5, 1e-4)
+    )
     with (
         pytest.raises(SourceError, match="gave up"),
         Feed(source, drop_policy=policy, max_frame_age_s=1e6) as feed,
@@ -294,5 +309,5 @@ def test_every_picture_of_every_connection_is_accounted_for(scripts: list[list[s
             del frame
     frames, bad = (sum(script.count(word) for script in reached) for word in ("frame", "bad"))
     counts = feed.counts
-    assert counts.read == frames + bad == counts.delivered + sum(counts.dropped.values())
+    assert counts.read == 1 + frames + bad == counts.delivered + sum(counts.dropped.values())
     assert counts.dropped.get("corrupt", 0) == bad
