@@ -13,6 +13,9 @@ from vidprism_edge.bundle import Arrays, GraphInfo
 from vidprism_edge.errors import BundleError
 from vidprism_edge.runtimes.engines import Engine, EngineOptions
 
+# for a program that loaded the library before us: see vidprism_edge.runtimes.engines
+onnxruntime.disable_telemetry_events()
+
 
 class OnnxRuntimeEngine(Engine):
     """One graph in ONNX Runtime's CPU execution provider."""

@@ -100,6 +100,8 @@ def native() -> Iterator[Finding]:
 
 
 def _onnxruntime() -> str:
+    # first, because it keeps the library from reporting home
+    importlib.import_module("vidprism_edge.runtimes.engines")
     module = importlib.import_module("onnxruntime")
     return f"{module.__version__}, providers {', '.join(module.get_available_providers())}"
 
