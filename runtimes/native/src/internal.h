@@ -77,8 +77,9 @@ void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int
 void vpe_job_take(vpe_job *job, vpe_arena *arena, int32_t n, int32_t out_height, int32_t width, int32_t height);
 vpe_status vpe_job_plan(vpe_job *job, const vpe_box *box, const vpe_fit *fit);
 vpe_status vpe_job_plan_bytes(vpe_job *job, int32_t width, int32_t height, int32_t out_width, int32_t out_height);
-/* Everything of the job that source rows before `end` can give. */
-void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_kernels *k, vpe_scratch *scratch);
+/* Everything of the job that source rows before `end` can give; `ahead`: fetches the band behind them meanwhile. */
+void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, int ahead, const vpe_kernels *k,
+                 vpe_scratch *scratch);
 
 /* The luma of a frame, with room to the left of each row. */
 typedef struct vpe_luma {

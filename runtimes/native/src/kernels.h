@@ -21,6 +21,14 @@ typedef struct vpe_haxis {
     int16_t *weight;
 } vpe_haxis;
 
+/* Source rows, and what the caller will read next in the same columns: fetched early, while there is work to do. */
+typedef struct vpe_rows {
+    const uint8_t *p;
+    ptrdiff_t stride;
+    const uint8_t *ahead;
+    int32_t ahead_rows; /* 0: nothing */
+} vpe_rows;
+
 #define VPE_VROWS 4 /* output rows at a time */
 #define VPE_PAD 64 /* elements that may be read, though they count nothing, behind a row of column sums */
 
@@ -37,10 +45,9 @@ typedef struct vpe_kernels {
     void (*stats)(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows, size_t width, int top);
     /* column sums for `rows` successive output rows, `step` numbers apart: of n samples, or of n packed pixels in three
      * planes */
-    void (*vsum1)(uint16_t *v, size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap, int rows,
+    void (*vsum1)(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows, int shift);
+    void (*vsum3)(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
                   int shift);
-    void (*vsum3)(uint16_t *const v[3], size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
-                  int rows, int shift);
     void (*hsum)(int32_t *acc, const uint16_t *v, const vpe_haxis *axis);
     /* acc * mul - sub */
     void (*norm)(float *out, const int32_t *acc, size_t n, float mul, float sub);

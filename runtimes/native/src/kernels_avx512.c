@@ -38,18 +38,22 @@ INLINE __m512i luma16(__m512i pixels, __m512i order, __m512i weights, __m512i ha
     return _mm512_dpbusd_epi32(half, _mm512_permutexvar_epi8(order, pixels), weights);
 }
 
-INLINE __m512i bytes_of(const uint8_t *p, size_t n) { /* n < 48 counts as none for what is negative */
+INLINE __m512i bytes_of(const uint8_t *p, size_t n) {
     return _mm512_maskz_loadu_epi8(first64(n), p);
 }
 
+#define BGGR(i) 3 * (i), 3 * (i) + 1, 3 * (i) + 1, 3 * (i) + 2
+#define SECOND(i) 4 * (i) + 1, 4 * (i) + 5, 4 * (i) + 9, 4 * (i) + 13
+static const uint8_t bggr_order[64] = {BGGR(0), BGGR(1), BGGR(2),  BGGR(3),  BGGR(4),  BGGR(5),  BGGR(6),  BGGR(7),
+                                       BGGR(8), BGGR(9), BGGR(10), BGGR(11), BGGR(12), BGGR(13), BGGR(14), BGGR(15)};
+/* the second byte of each number of two vectors, twice */
+static const uint8_t second_order[64] = {SECOND(0),  SECOND(4),  SECOND(8),  SECOND(12), SECOND(16), SECOND(20),
+                                         SECOND(24), SECOND(28), SECOND(0),  SECOND(4),  SECOND(8),  SECOND(12),
+                                         SECOND(16), SECOND(20), SECOND(24), SECOND(28)};
+
 AVX512 static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int round) {
     const __m512i weights = _mm512_set1_epi32(rgb ? 0x1D4B4B4D : 0x4D4B4B1D), half = _mm512_set1_epi32(round);
-    uint8_t at[64], pick[64];
-    for (unsigned i = 0; i < 64; i++) {
-        at[i] = (uint8_t)(3 * (i / 4) + (i % 4 + 1) / 2);
-        pick[i] = (uint8_t)(4 * (i % 32) + 1); /* the second byte of each number of two vectors */
-    }
-    const __m512i order = load(at), second = load(pick);
+    const __m512i order = load(bggr_order), second = load(second_order);
     size_t i = 0;
     for (; i + 70 <= n; i += 64) { /* the fourth load reads 16 bytes more */
         const uint8_t *p = src + 3 * i;
@@ -127,6 +131,14 @@ AVX512 static void stats(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, s
         four_blocks(sums + x / 16, across, y + x, previous, (ptrdiff_t)stride, rows, top, width - x);
 }
 
+/* The same bytes of the rows that come next, to the second-level cache. */
+INLINE void fetch(const vpe_rows *src, size_t at, int bytes) {
+    const uint8_t *p = src->ahead + at;
+    for (int32_t r = 0; r < src->ahead_rows; r++, p += src->stride)
+        for (int i = 0; i < bytes; i += 64)
+            _mm_prefetch((const char *)(p + i), _MM_HINT_T1);
+}
+
 /* ---- column sums ------------------------------------------------------------------------------------------------------ */
 
 INLINE __m512i widen(const uint8_t *p, __mmask32 m) { /* 32 bytes to 32 u16 */
@@ -184,34 +196,40 @@ INLINE void sum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, c
     }
 }
 
-AVX512 static void vsum1(uint16_t *v, size_t step, const uint8_t *src, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
-                         int rows, int shift) {
+AVX512 static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
+                         int shift) {
+    const uint8_t *const from = src->p;
+    const ptrdiff_t stride = src->stride;
     static const __mmask32 all[4] = {~0u, ~0u, ~0u, ~0u};
     size_t x = 0;
-    for (; x + 128 <= n; x += 128)
-        sum1(v + x, step, src + x, stride, tap, rows, shift, 4, all);
+    for (; x + 128 <= n; x += 128) {
+        fetch(src, x, 128);
+        sum1(v + x, step, from + x, stride, tap, rows, shift, 4, all);
+    }
     for (; x < n; x += 32) {
         const __mmask32 m = first32((ptrdiff_t)(n - x));
-        sum1(v + x, step, src + x, stride, tap, rows, shift, 1, &m);
+        sum1(v + x, step, from + x, stride, tap, rows, shift, 1, &m);
     }
 }
 
+/* Number 3 i + c of 96 is the c-th channel of pixel i of 32: from the first two vectors, then what the third has. */
+#define EIGHT(f, i, c) f(i, c), f(i + 1, c), f(i + 2, c), f(i + 3, c), f(i + 4, c), f(i + 5, c), f(i + 6, c), f(i + 7, c)
+#define ALL(f, c) {EIGHT(f, 0, c), EIGHT(f, 8, c), EIGHT(f, 16, c), EIGHT(f, 24, c)}
+#define LOW(i, c) (3 * (i) + (c) < 64 ? 3 * (i) + (c) : 0)
+#define HIGH(i, c) (3 * (i) + (c) < 64 ? (i) : 3 * (i) + (c) - 32)
+
+static const uint16_t low_order[3][32] = {ALL(LOW, 0), ALL(LOW, 1), ALL(LOW, 2)};
+static const uint16_t high_order[3][32] = {ALL(HIGH, 0), ALL(HIGH, 1), ALL(HIGH, 2)};
+
 typedef struct split {
-    __m512i low[3], high[3]; /* from the first two vectors, then what of the third takes its place */
+    __m512i low[3], high[3];
 } split;
 
-/* Number 3 i + c of 96 is the c-th channel of pixel i of 32. */
 INLINE split split_order(void) {
     split s;
-    for (unsigned c = 0; c < 3; c++) {
-        uint16_t low[32], high[32];
-        for (unsigned i = 0; i < 32; i++) {
-            const unsigned from = 3 * i + c;
-            low[i] = (uint16_t)(from < 64 ? from : 0);
-            high[i] = (uint16_t)(from < 64 ? i : from - 32); /* 32 .. 63: of the third */
-        }
-        s.low[c] = load(low);
-        s.high[c] = load(high);
+    for (int c = 0; c < 3; c++) {
+        s.low[c] = load(low_order[c]);
+        s.high[c] = load(high_order[c]);
     }
     return s;
 }
@@ -240,18 +258,22 @@ INLINE void sum3(uint16_t *const v[3], size_t x, size_t step, const uint8_t *p, 
     }
 }
 
-AVX512 static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *src, ptrdiff_t stride, size_t n,
-                         const vpe_vtap *tap, int rows, int shift) {
+AVX512 static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
+                         int shift) {
+    const uint8_t *const from = src->p;
+    const ptrdiff_t stride = src->stride;
     uint16_t *const planes[3] = {v[0], v[1], v[2]};
     const __mmask32 all[6] = {~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
     const split order = split_order();
     size_t x = 0;
-    for (; x + 64 <= n; x += 64)
-        sum3(planes, x, step, src + 3 * x, stride, tap, rows, shift, 6, all, ~0u, &order);
+    for (; x + 64 <= n; x += 64) {
+        fetch(src, 3 * x, 192);
+        sum3(planes, x, step, from + 3 * x, stride, tap, rows, shift, 6, all, ~0u, &order);
+    }
     for (; x < n; x += 32) {
         const ptrdiff_t bytes = 3 * (ptrdiff_t)(n - x);
         const __mmask32 m[3] = {first32(bytes), first32(bytes - 32), first32(bytes - 64)};
-        sum3(planes, x, step, src + 3 * x, stride, tap, rows, shift, 3, m, first32((ptrdiff_t)(n - x)), &order);
+        sum3(planes, x, step, from + 3 * x, stride, tap, rows, shift, 3, m, first32((ptrdiff_t)(n - x)), &order);
     }
 }
 

@@ -41,7 +41,7 @@ vpe_status vpe_resize_area(const vpe_frame *frame, const vpe_box *box, const vpe
     lay_out(&arena, &job, &scratch, frame->width, frame->height, fit->size, fit->size);
     status = vpe_job_plan(&job, box, fit);
     if (status == VPE_OK)
-        vpe_job_run(&job, frame, frame->height, vpe_kernels_now(), &scratch);
+        vpe_job_run(&job, frame, frame->height, 0, vpe_kernels_now(), &scratch);
     return status;
 }
 
@@ -59,7 +59,7 @@ vpe_status vpe_resize_area_u8(const vpe_frame *frame, int32_t out_width, int32_t
     lay_out(&arena, &job, &scratch, frame->width, frame->height, out_width, out_height);
     status = vpe_job_plan_bytes(&job, frame->width, frame->height, out_width, out_height);
     if (status == VPE_OK)
-        vpe_job_run(&job, frame, frame->height, vpe_kernels_now(), &scratch);
+        vpe_job_run(&job, frame, frame->height, 0, vpe_kernels_now(), &scratch);
     return status;
 }
 

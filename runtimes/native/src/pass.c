@@ -119,8 +119,16 @@ static int rows_ready(const vpe_job *job, int32_t end) {
     return rows;
 }
 
-void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_kernels *k, vpe_scratch *scratch) {
-    const uint8_t *src = frame->plane[0] + job->box.y * frame->stride[0] + (ptrdiff_t)job->box.x * 3;
+void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, int ahead, const vpe_kernels *k,
+                 vpe_scratch *scratch) {
+    const uint8_t *column = frame->plane[0] + (ptrdiff_t)job->box.x * 3;
+    const int32_t rest = frame->height - end;
+    vpe_rows src = {
+        .p = column + job->box.y * frame->stride[0],
+        .stride = frame->stride[0],
+        .ahead = rest > 0 ? column + end * frame->stride[0] : column,
+        .ahead_rows = !ahead || rest < 0 ? 0 : rest < VPE_BLOCK ? rest : VPE_BLOCK,
+    };
     if (job->next == 0 && job->out) {
         zero_rows(job->out, job->size, 0, job->content.y);
         zero_rows(job->out, job->size, job->content.y + job->content.h, job->size);
@@ -132,7 +140,8 @@ void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_ke
     int rows;
     while ((rows = rows_ready(job, end)) > 0) {
         const vpe_vtap *tap = &job->vy.tap[job->next];
-        k->vsum3(scratch->v, scratch->step, src, frame->stride[0], (size_t)job->box.w, tap, rows, job->vy.shift);
+        k->vsum3(scratch->v, scratch->step, &src, (size_t)job->box.w, tap, rows, job->vy.shift);
+        src.ahead_rows = 0;
         for (size_t r = 0; r < (size_t)rows; r++, job->next++)
             if (job->out)
                 emit_floats(job, r, k, scratch);
@@ -202,6 +211,6 @@ void vpe_pass_run(const vpe_pass *pass, const vpe_kernels *k) {
         const int32_t rows = height - y0 < VPE_BLOCK ? height - y0 : VPE_BLOCK;
         stats_band(pass, y0, rows, k);
         for (size_t j = 0; j < pass->job_count; j++)
-            vpe_job_run(pass->jobs[j], pass->frame, y0 + rows, k, pass->scratch);
+            vpe_job_run(pass->jobs[j], pass->frame, y0 + rows, j == 0, k, pass->scratch);
     }
 }
