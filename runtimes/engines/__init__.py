@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vidprism_edge.bundle import Arrays, Bundle, GraphInfo
 from vidprism_edge.errors import EngineError, UsageError, known
 
-# ONNX Runtime's published builds (1.28 and later on Linux too) report their use to their maker over the network, and
+# ONNX Runtime's published builds (1.32 on Linux too) report their use to their maker over the network, and
 # leave an identifier in the home and a file among the temporary ones. Nothing of ours is sent: this must be said
 # before the library is loaded, and under the name that each version knows.
 os.environ.update(ORT_DISABLE_TELEMETRY="1", ORT_TELEMETRY_DISABLED="1")
