@@ -24,6 +24,10 @@ HOLD_S = 1.0
 SALIENT = 0.15
 #: A region is kept while it holds this share of what the best region would hold.
 KEEP_SHARE = 0.6
+#: What has moved counts for a while: a map keeps this much of its weight at the next one, 0.2 s later.
+MOTION_MEMORY = 0.9
+#: Maps that show motion before a first region is chosen: one alone shows a hand and not where it goes.
+FIRST_MAPS = 3
 
 
 @dataclass(slots=True)
@@ -110,6 +114,8 @@ class ContentPolicy:
         self._region: Box | None = None
         self._motion_box: Box | None = None
         self._wanted_motion_box: Box | None = None
+        self._moved: Map | None = None
+        self._moving_maps = 0
         self._epoch_ns = 0
         self._salient = False
 
@@ -123,7 +129,8 @@ class ContentPolicy:
             self._activity = Activity()
         self._scene, self._small = scene, small
         self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
-        self._motion_box = self._wanted_motion_box = None
+        self._motion_box = self._wanted_motion_box = self._moved = None
+        self._moving_maps = 0
         self._epoch_ns = t_ns
         self._salient = True
         for gate in self._gates.values():
@@ -149,8 +156,12 @@ class ContentPolicy:
         return plan
 
     def _follow_motion(self, t_ns: int) -> Box:
-        """The temporal box. It changes at most once a window: a convolution's past belongs to one crop."""
-        if self._wanted_motion_box != self._motion_box and t_ns - self._epoch_ns >= self._spec.window_ns:
+        """The temporal box. It changes at most once a window: a convolution's past belongs to one crop.
+
+        The whole frame with which a stream begins is no choice: the first moving region is followed at once.
+        """
+        settled = self._motion_box is None or t_ns - self._epoch_ns >= self._spec.window_ns
+        if settled and self._wanted_motion_box != self._motion_box:
             self._motion_box, self._epoch_ns = self._wanted_motion_box, t_ns
         return self._small.whole if self._motion_box is None else self._motion_box
 
@@ -159,9 +170,11 @@ class ContentPolicy:
         attention = saliency * (0.2 + motion)
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
         self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
-        self._wanted_motion_box = locate(
-            motion, self._small, self._smallest("temporal"), self._wanted_motion_box
-        )
+        self._moved = motion if self._moved is None else np.maximum(MOTION_MEMORY * self._moved, motion)
+        box = locate(self._moved, self._small, self._smallest("temporal"), self._wanted_motion_box)
+        self._moving_maps += box is not None
+        if self._moving_maps >= FIRST_MAPS:
+            self._wanted_motion_box = box
 
     def ran(self, stream: str, t_ns: int) -> None:
         """Remember what the expert has seen, so that slow change is noticed too."""
