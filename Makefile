@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
 # not python -m pytest, which puts the bare names of the top-level folders on the path
-PYTEST := $(BIN)/pytest -q --durations=20
+PYTEST := $(BIN)/pytest -q -rs --durations=20
 NATIVE := $(shell find runtimes/native -name '*.[ch]' -not -path '*/tests/*' 2>/dev/null)
 LINK_TREE := build/pkg/vidprism_edge
 
