@@ -124,12 +124,13 @@ class StreamSampler:
         """Take the measure of another frame size; the native core goes back to whole frames with it."""
         height, width = frame.shape[:2]
         self._stats = np.zeros((3, -(-height // BLOCK_PX), -(-width // BLOCK_PX)), np.float32)
-        self._shape = frame.shape
+        first, self._shape = not self._shape, frame.shape
         scale = min(self._spec.small_px, max(height, width)) / max(height, width)
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
         self.scene, self.small = Scene(width, height, self._spec.fit), Scene(*small, self._spec.fit)
-        whole = (self.scene.whole,)
-        for index in range(len(DIRECT)):
+        # boxes are checked against the frame before, so those of a new size cannot be set before its first frame
+        whole = (self.scene.whole if first else (0, 0, width, height),)
+        for index in range(len(DIRECT) if first else 0):
             self._native.set_boxes(index, whole)
         self.plan = replace(
             self.plan, boxes={**dict.fromkeys(DIRECT, whole), "temporal": (self.small.whole,)}
