@@ -63,10 +63,10 @@ def _compare(
                 f"golden case {case} of graph {graph} has {output} {list(reference.shape)}, "
                 f"the graph gives {list(value.shape)}; export again"
             )
-        error = np.abs(value.astype(np.float64) - reference)
         # a NaN compares false with everything; as infinity it fails
-        error = np.where(np.isnan(error), np.inf, error)
         with np.errstate(divide="ignore", invalid="ignore"):
+            error = np.abs(value.astype(np.float64) - reference)
+            error = np.where(np.isnan(error), np.inf, error)
             shares = error / (atol + rtol * np.abs(reference))
         # no error is within any tolerance, 0 too; an infinite reference has no tolerance
         shares = np.where(error == 0.0, 0.0, np.where(np.isnan(shares), np.inf, shares))
