@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -339,10 +339,19 @@ class Session:
         )
 
 
-def stream(session: Session, feed: Feed) -> Iterator[tuple[Frame, list[Prediction]]]:
-    """Push every frame of a feed through a session; yield each delivered frame with the decisions it completed."""
+def stream(
+    session: Session, feed: Feed, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[tuple[Frame, list[Prediction]]]:
+    """Push every frame of a feed through a session; yield each delivered frame with the decisions it completed.
+
+    ``waiting`` is entered while the feed is waited for: outside of it, a frame is in work.
+    """
     last = None
-    for frame in feed:
+    while True:
+        with waiting():
+            frame = next(feed, None)
+        if frame is None:
+            break
         predictions = session.push(frame)
         if predictions is None:
             feed.counts.drop("timestamp")

@@ -124,7 +124,7 @@ def command(
     import msgspec
 
     from vidprism_edge.bundle import Bundle
-    from vidprism_edge.cli.console import choose, print_json, progress_bar
+    from vidprism_edge.cli.console import check_file, choose, print_json, progress_bar
     from vidprism_edge.report import describe_environment, peak_memory_bytes, summarise_ms
     from vidprism_edge.runtimes.engines import EngineOptions
     from vidprism_edge.runtimes.streaming.session import Session
@@ -134,6 +134,9 @@ def command(
     queries, seconds = PROFILES[choose("profile", profile, tuple(PROFILES))]
     choose("gates", gates, ("auto", "open"))
     wanted = parse_percentiles(percentiles)
+    check_file(report)
+    if not 0 <= warmup_ms < float("inf"):
+        raise UsageError(f"--warmup-ms is {warmup_ms:g}; expected a number of milliseconds, 0 or more")
     opened = Bundle.open(bundle)
     loading = time.perf_counter()
     video = open_source(source, loop=True)

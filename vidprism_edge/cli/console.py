@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -49,6 +50,16 @@ def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=f"{title}: {what}", completed=done, total=total)
 
         yield move
+
+
+def check_file(path: Path | None) -> None:
+    """Refuse a file to be written whose folder is not there, or that is a folder, before the work begins."""
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; expected the name of a file")
 
 
 def choose(flag: str, given: str, known: Sequence[str]) -> Any:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from vidprism_edge.bundle import Bundle
-from vidprism_edge.cli.console import print_json, say
+from vidprism_edge.cli.console import check_file, print_json, say
+from vidprism_edge.cli.interrupts import Interrupts
 from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.engines import EngineOptions
 from vidprism_edge.runtimes.streaming.feed import DropPolicy, Feed, Pace
@@ -63,12 +64,9 @@ class _Meter:
 
 
 def check_outputs(options: PlayOptions) -> None:
-    """Refuse a video or timeline whose folder is not there, before anything is opened."""
-    for path in (options.video, options.timeline):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(
-                f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first"
-            )
+    """Refuse a video or timeline that cannot be written, before anything is opened."""
+    check_file(options.video)
+    check_file(options.timeline)
 
 
 class Player:
@@ -113,10 +111,14 @@ class Player:
             table = None
             if not options.as_json:
                 table = stack.enter_context(LiveTable(self._source_name, always_on_macs=self._always_on))
+            interrupts = stack.enter_context(Interrupts())
             try:
-                self._loop(table, video, window)
+                self._loop(table, video, window, interrupts)
             except KeyboardInterrupt:
                 interrupted = True
+                # the feed had handed a frame over that the session never got
+                if self.feed.counts.delivered > self.session.sampler.counts["analyzer"].delivered:
+                    self.feed.counts.drop("interrupted")
         if options.timeline is not None:
             from vidprism_edge.runtimes.display.timeline import draw_timeline
 
@@ -138,7 +140,7 @@ class Player:
             say(f"no window ({reason}); --video FILE keeps an annotated video")
         return there
 
-    def _loop(self, table: object, video: object, window: object) -> None:
+    def _loop(self, table: object, video: object, window: object, interrupts: Interrupts) -> None:
         from vidprism_edge.runtimes.display.overlay import draw
 
         options, meter = self._options, _Meter()
@@ -147,7 +149,7 @@ class Player:
         start = time.perf_counter()
         first_ns: int | None = None
         arrived = time.perf_counter_ns()
-        for frame, predictions in stream(self.session, self.feed):
+        for frame, predictions in stream(self.session, self.feed, interrupts.allowed):
             fps = meter.tick()
             first_ns = frame.t_ns if first_ns is None else first_ns
             for latest in predictions:

@@ -47,7 +47,7 @@ def command(
     import msgspec
 
     from vidprism_edge.bundle import Bundle
-    from vidprism_edge.cli.console import choose
+    from vidprism_edge.cli.console import check_file, choose
     from vidprism_edge.cli.player import Player, PlayOptions, check_outputs, tell_summary
     from vidprism_edge.runtimes.streaming.source import open_source
 
@@ -70,10 +70,7 @@ def command(
         title=f"VidPrism Edge · {opened.spec.preset}",
     )
     check_outputs(options)
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(
-            f"cannot write {report}: the folder {report.absolute().parent} does not exist; make it first"
-        )
+    check_file(report)
     # a service manager's stop is a user's Ctrl-C: the summary is made and files are finished
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stall_s = _positive("stall-timeout", stall_timeout)
