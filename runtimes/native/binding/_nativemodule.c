@@ -52,18 +52,20 @@ static void sampler_dealloc(Sampler *self) {
 }
 
 static int stream_of(PyObject *object, vpe_stream_config *c) {
-    static const char expected[] = "(size_px, rate_mhz, regions, rows, mean3, std3, letterbox)";
-    PyObject *mean, *std;
+    static const char expected[] = "(size_px, rate_mhz, regions, rows, mean3, std3, letterbox[, resample])";
+    PyObject *mean, *std, *resample = NULL;
     int letterbox;
     PyObject *tuple = PySequence_Tuple(object);
-    if (!tuple || !PyArg_ParseTuple(tuple, "iiiiOOp", &c->fit.size, &c->rate_mhz, &c->regions, &c->rows, &mean, &std,
-                                    &letterbox)) {
+    if (!tuple || !PyArg_ParseTuple(tuple, "iiiiOOp|O", &c->fit.size, &c->rate_mhz, &c->regions, &c->rows, &mean,
+                                    &std, &letterbox, &resample)) {
         Py_XDECREF(tuple);
         PyErr_Clear();
         PyErr_Format(PyExc_ValueError, "streams: given %R; expected %s", object, expected);
         return -1;
     }
     int status = fit_of(mean, std, letterbox, c->fit.size, &c->fit);
+    if (status == 0)
+        status = resample_of(resample, &c->fit.resample);
     Py_DECREF(tuple);
     if (status == 0 && (c->fit.size < 1 || c->fit.size > VPE_MAX_SIDE || c->rate_mhz < 1 ||
                         c->rate_mhz > VPE_MAX_RATE_MHZ || c->regions < 1 || c->regions > VPE_MAX_REGIONS ||
@@ -200,24 +202,26 @@ static PyObject *push_frame(Sampler *self, const vpe_frame *frame, long long t_n
 }
 
 static PyObject *sampler_push(Sampler *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"frame", "t_ns", "stats", NULL};
+    static char *names[] = {"frame", "t_ns", "stats", "format", "matrix", "full_range", NULL};
     PyObject *image, *stats_object;
+    frame_words words = {NULL, NULL, 0};
     long long t_ns;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OLO:push", names, &image, &t_ns, &stats_object))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OLO|$OOp:push", names, &image, &t_ns, &stats_object, &words.format,
+                                     &words.matrix, &words.full_range))
         return NULL;
-    Py_buffer view, stats;
-    vpe_frame frame;
-    if (frame_of(image, "frame", &view, &frame) < 0)
+    frame_view f;
+    if (frame_of(image, "frame", &words, &f) < 0)
         return NULL;
+    Py_buffer stats;
     PyObject *answer = NULL;
-    if (stats_of(stats_object, &frame, &stats) == 0) {
+    if (stats_of(stats_object, &f.frame, &stats) == 0) {
         if (enter(self) == 0) {
-            answer = push_frame(self, &frame, t_ns, stats.buf);
+            answer = push_frame(self, &f.frame, t_ns, stats.buf);
             self->in_use = 0;
         }
         PyBuffer_Release(&stats);
     }
-    PyBuffer_Release(&view);
+    frame_release(&f);
     return answer;
 }
 
@@ -343,7 +347,7 @@ static PyObject *crop_small(Sampler *self, long long k, const vpe_box *box, PyOb
         return PyErr_Format(PyExc_KeyError, "small frame %lld: no frame was pushed, or no small frames are kept", k);
     Py_buffer out;
     void *scratch;
-    vpe_fit fit;
+    vpe_fit fit = {.resample = VPE_AREA};
     if (out_of(out_object, &out, width, height, &scratch) < 0)
         return NULL;
     PyObject *answer = NULL;
@@ -444,37 +448,61 @@ static PyType_Spec sampler_spec = {
 
 /* ---- functions --------------------------------------------------------------------------------------------------------- */
 
-static PyObject *resize_area(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"frame", "box", "out", "mean3", "std3", "letterbox", NULL};
-    PyObject *image, *box_object, *out_object, *mean, *std, *answer = NULL;
-    int letterbox;
+static PyObject *resize_to(PyObject *image, PyObject *box_object, PyObject *out_object, PyObject *mean, PyObject *std,
+                           int letterbox, PyObject *resample, const frame_words *words) {
+    PyObject *answer = NULL;
     vpe_box box;
-    vpe_frame frame;
     vpe_fit fit;
-    Py_buffer view, out;
+    frame_view f;
+    Py_buffer out;
     void *scratch;
-    (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOp:resize_area", names, &image, &box_object, &out_object,
-                                     &mean, &std, &letterbox) ||
-        box_of(box_object, "box", &box) < 0 || frame_of(image, "frame", &view, &frame) < 0)
+    if (box_of(box_object, "box", &box) < 0 || resample_of(resample, &fit.resample) < 0 ||
+        frame_of(image, "frame", words, &f) < 0)
         return NULL;
-    if (out_of(out_object, &out, frame.width, frame.height, &scratch) == 0) {
+    if (out_of(out_object, &out, f.frame.width, f.frame.height, &scratch) == 0) {
         if (fit_of(mean, std, letterbox, out.shape[1], &fit) == 0) {
             vpe_status status;
             Py_BEGIN_ALLOW_THREADS
-            status = vpe_resize_area(&frame, &box, &fit, out.buf, scratch);
+            status = vpe_resize(&f.frame, &box, &fit, out.buf, scratch);
             Py_END_ALLOW_THREADS
             answer = status == VPE_OK ? Py_NewRef(Py_None)
-                                      : raise_box(status, &box, frame.width, frame.height, fit.size);
+                                      : raise_box(status, &box, f.frame.width, f.frame.height, fit.size);
         }
         PyMem_Free(scratch);
         PyBuffer_Release(&out);
     }
-    PyBuffer_Release(&view);
+    frame_release(&f);
     return answer;
 }
 
-static PyObject *resize_u8(const vpe_frame *frame, const Py_buffer *out) {
+static PyObject *resize_area(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"frame", "box", "out", "mean3", "std3", "letterbox", "format", "matrix", "full_range", NULL};
+    PyObject *image, *box, *out, *mean, *std;
+    frame_words words = {NULL, NULL, 0};
+    int letterbox;
+    (void)module;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOp|$OOp:resize_area", names, &image, &box, &out, &mean, &std,
+                                     &letterbox, &words.format, &words.matrix, &words.full_range))
+        return NULL;
+    return resize_to(image, box, out, mean, std, letterbox, NULL, &words);
+}
+
+static PyObject *resize_bicubic(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"frame", "box", "out", "mean3", "std3", "letterbox", "format", "matrix", "full_range", NULL};
+    PyObject *image, *box, *out, *mean, *std;
+    frame_words words = {NULL, NULL, 0};
+    int letterbox;
+    (void)module;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOp|$OOp:resize_bicubic", names, &image, &box, &out, &mean, &std,
+                                     &letterbox, &words.format, &words.matrix, &words.full_range))
+        return NULL;
+    PyObject *resample = PyUnicode_FromString("bicubic");
+    PyObject *answer = resample ? resize_to(image, box, out, mean, std, letterbox, resample, &words) : NULL;
+    Py_XDECREF(resample);
+    return answer;
+}
+
+static PyObject *resize_u8(const vpe_frame *frame, const vpe_box *box, int32_t resample, const Py_buffer *out) {
     const Py_ssize_t h = out->shape[0], w = out->shape[1];
     if (h < 1 || w < 1 || h > VPE_MAX_SIDE || w > VPE_MAX_SIDE) {
         wrong(out, "out", "uint8 [h, w, 3] with sides of 1 to 16384");
@@ -485,28 +513,43 @@ static PyObject *resize_u8(const vpe_frame *frame, const Py_buffer *out) {
         return PyErr_NoMemory();
     vpe_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = vpe_resize_area_u8(frame, (int32_t)w, (int32_t)h, out->buf, scratch);
+    status = vpe_resize_u8(frame, box, resample, (int32_t)w, (int32_t)h, out->buf, scratch);
     Py_END_ALLOW_THREADS
     PyMem_Free(scratch);
-    return status == VPE_OK ? Py_NewRef(Py_None) : raise_status(status);
+    return status == VPE_OK ? Py_NewRef(Py_None)
+                            : raise_box(status, box, frame->width, frame->height, (int32_t)(w < h ? w : h));
+}
+
+/* resize_area_u8 and resize_bicubic_u8: the whole frame, or a box of it */
+static PyObject *resize_bytes(PyObject *args, PyObject *kwargs, int32_t resample) {
+    static char *names[] = {"frame", "out", "box", "format", "matrix", "full_range", NULL};
+    const Py_ssize_t shape[3] = {-1, -1, 3};
+    PyObject *image, *out_object, *box_object = Py_None, *answer = NULL;
+    frame_words words = {NULL, NULL, 0};
+    Py_buffer out;
+    frame_view f;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOOp:resize_u8", names, &image, &out_object, &box_object,
+                                     &words.format, &words.matrix, &words.full_range) ||
+        frame_of(image, "frame", &words, &f) < 0)
+        return NULL;
+    vpe_box box = {0, 0, f.frame.width, f.frame.height};
+    if ((box_object == Py_None || box_of(box_object, "box", &box) == 0) &&
+        array_of(out_object, "out", &out, 1, 'B', 3, shape) == 0) {
+        answer = resize_u8(&f.frame, &box, resample, &out);
+        PyBuffer_Release(&out);
+    }
+    frame_release(&f);
+    return answer;
 }
 
 static PyObject *resize_area_u8(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"frame", "out", NULL};
-    const Py_ssize_t shape[3] = {-1, -1, 3};
-    PyObject *image, *out_object, *answer = NULL;
-    Py_buffer view, out;
-    vpe_frame frame;
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:resize_area_u8", names, &image, &out_object) ||
-        frame_of(image, "frame", &view, &frame) < 0)
-        return NULL;
-    if (array_of(out_object, "out", &out, 1, 'B', 3, shape) == 0) {
-        answer = resize_u8(&frame, &out);
-        PyBuffer_Release(&out);
-    }
-    PyBuffer_Release(&view);
-    return answer;
+    return resize_bytes(args, kwargs, VPE_AREA);
+}
+
+static PyObject *resize_bicubic_u8(PyObject *module, PyObject *args, PyObject *kwargs) {
+    (void)module;
+    return resize_bytes(args, kwargs, VPE_BICUBIC);
 }
 
 static PyObject *stats_with(const vpe_frame *frame, int32_t motion, const uint8_t *previous, uint8_t *luma, PyObject *stats_object) {
@@ -528,27 +571,28 @@ static PyObject *stats_with(const vpe_frame *frame, int32_t motion, const uint8_
 }
 
 static PyObject *block_stats(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"frame", "previous_luma", "luma_out", "stats", "motion", NULL};
+    static char *names[] = {"frame", "previous_luma", "luma_out", "stats", "motion", "format", NULL};
     PyObject *image, *previous_object, *luma_object, *stats_object, *motion_object = NULL, *answer = NULL;
+    frame_words words = {NULL, NULL, 0};
+    Py_buffer previous, luma;
+    frame_view f;
     int32_t motion;
-    Py_buffer view, previous, luma;
-    vpe_frame frame;
     (void)module;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$O:block_stats", names, &image, &previous_object, &luma_object,
-                                     &stats_object, &motion_object) ||
-        motion_of(motion_object, &motion) < 0 || frame_of(image, "frame", &view, &frame) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$OO:block_stats", names, &image, &previous_object, &luma_object,
+                                     &stats_object, &motion_object, &words.format) ||
+        motion_of(motion_object, &motion) < 0 || frame_of(image, "frame", &words, &f) < 0)
         return NULL;
-    const Py_ssize_t rows = motion == VPE_MOTION_AVERAGED ? (frame.height + 3) / 4 : frame.height;
-    const Py_ssize_t shape[2] = {rows, frame.width};
+    const Py_ssize_t rows = motion == VPE_MOTION_AVERAGED ? (f.frame.height + 3) / 4 : f.frame.height;
+    const Py_ssize_t shape[2] = {rows, f.frame.width};
     memset(&previous, 0, sizeof previous);
     if (previous_object == Py_None || array_of(previous_object, "previous_luma", &previous, 0, 'B', 2, shape) == 0) {
         if (array_of(luma_object, "luma_out", &luma, 1, 'B', 2, shape) == 0) {
-            answer = stats_with(&frame, motion, previous.buf, luma.buf, stats_object);
+            answer = stats_with(&f.frame, motion, previous.buf, luma.buf, stats_object);
             PyBuffer_Release(&luma);
         }
         PyBuffer_Release(&previous);
     }
-    PyBuffer_Release(&view);
+    frame_release(&f);
     return answer;
 }
 
@@ -585,7 +629,9 @@ static PyObject *simd_selected(PyObject *module, PyObject *unused) {
 
 static PyMethodDef functions[] = {
     {"resize_area", METHOD(resize_area), WITH_NAMES, "resize_area(frame, box, out, mean3, std3, letterbox)"},
-    {"resize_area_u8", METHOD(resize_area_u8), WITH_NAMES, "resize_area_u8(frame, out)"},
+    {"resize_area_u8", METHOD(resize_area_u8), WITH_NAMES, "resize_area_u8(frame, out, *, box=None)"},
+    {"resize_bicubic", METHOD(resize_bicubic), WITH_NAMES, "resize_bicubic(frame, box, out, mean3, std3, letterbox)"},
+    {"resize_bicubic_u8", METHOD(resize_bicubic_u8), WITH_NAMES, "resize_bicubic_u8(frame, out, *, box=None)"},
     {"block_stats", METHOD(block_stats), WITH_NAMES, "block_stats(frame, previous_luma, luma_out, stats, *, motion='exact')"},
     {"simd_available", simd_available, METH_NOARGS, "names of the kernel sets that run here, the best first"},
     {"simd_select", simd_select, METH_O, "pin a kernel set for the process"},

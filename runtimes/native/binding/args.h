@@ -72,31 +72,158 @@ static int is_contiguous(const Py_buffer *view) {
     return 1;
 }
 
-/* A frame of B, G, R bytes: any stride from row to row. 0, or -1 with the error set and nothing to release. */
-static int frame_of(PyObject *object, const char *name, Py_buffer *view, vpe_frame *frame) {
-    static const char expected[] = "uint8 [H, W, 3] with sides of 1 to 16384, pixels 3 bytes apart and rows at least "
-                                   "W * 3 bytes apart";
-    if (view_of(object, name, view, 0) < 0)
-        return -1;
-    int ok = has_format(view, 'B') && view->ndim == 3 && view->shape[2] == 3 && view->shape[0] > 0 &&
-             view->shape[1] > 0 && view->shape[0] <= VPE_MAX_SIDE && view->shape[1] <= VPE_MAX_SIDE;
-    if (ok && (view->strides[2] != 1 || (view->shape[1] > 1 && view->strides[1] != 3)))
-        ok = 0;
-    if (ok) {
-        *frame = (vpe_frame){
-            .format = VPE_BGR24,
-            .width = (int32_t)view->shape[1],
-            .height = (int32_t)view->shape[0],
-            .plane = {view->buf},
-            .stride = {view->strides[0]},
-        };
-        const Py_ssize_t stride = view->strides[0] < 0 ? -view->strides[0] : view->strides[0];
-        ok = view->shape[0] == 1 || stride >= view->shape[1] * 3;
-    }
-    if (ok)
+/* The place of a word in a list that ends with NULL; the first where nothing is given. */
+static int word_of(PyObject *object, const char *name, const char *const *words, int32_t *out) {
+    *out = 0;
+    if (!object)
         return 0;
-    wrong(view, name, expected);
-    PyBuffer_Release(view);
+    PyObject *bytes = PyUnicode_Check(object) ? PyUnicode_AsUTF8String(object) : NULL;
+    const char *given = bytes ? PyBytes_AsString(bytes) : NULL;
+    text known = {.used = 0};
+    int32_t i = 0;
+    for (; words[i]; i++) {
+        if (given && strcmp(given, words[i]) == 0)
+            break;
+        add(&known, i ? ", '%s'" : "'%s'", words[i]);
+    }
+    Py_XDECREF(bytes);
+    *out = i;
+    if (words[i])
+        return 0;
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s: given %R; expected one of %s", name, object, known.bytes);
+    return -1;
+}
+
+/* ---- frames ------------------------------------------------------------------------------------------------------- */
+
+typedef struct frame_view {
+    vpe_frame frame;
+    Py_buffer view[3];
+    int count;
+} frame_view;
+
+typedef struct format_info {
+    const char *name, *expected;
+    int planes, channels, step; /* channels of the first plane, bytes from pixel to pixel */
+} format_info;
+
+static const format_info formats[] = {
+    {"bgr24", "uint8 [H, W, 3] with sides of 1 to 16384, pixels 3 bytes apart and rows at least W * 3 bytes apart", 1, 3, 3},
+    {"rgb24", "uint8 [H, W, 3] with sides of 1 to 16384, pixels 3 bytes apart and rows at least W * 3 bytes apart", 1, 3, 3},
+    {"gray8", "uint8 [H, W] with sides of 1 to 16384 and rows at least W bytes apart", 1, 1, 1},
+    {"nv12", "Y uint8 [H, W] and UV uint8 [ceil(H/2), ceil(W/2) * 2] (or [.., .., 2]), or one [H * 3/2, W] of even sides", 2, 1, 1},
+    {"i420", "Y uint8 [H, W], U and V uint8 [ceil(H/2), ceil(W/2)], or one contiguous [H * 3/2, W] of even sides", 3, 1, 1},
+    {"yuyv", "uint8 [H, W, 2] with an even W of 2 to 16384 and rows at least W * 2 bytes apart", 1, 2, 2},
+};
+
+static void frame_release(frame_view *f) {
+    for (int i = 0; i < f->count; i++)
+        PyBuffer_Release(&f->view[i]);
+    f->count = 0;
+}
+
+/* Whether a plane is uint8 [rows, columns] or, with channels above 1, [rows, columns, channels], without gaps in a row. */
+static int is_plane(const Py_buffer *v, Py_ssize_t channels) {
+    if (!has_format(v, 'B') || v->ndim != (channels > 1 ? 3 : 2) || v->shape[0] < 1 || v->shape[1] < 1)
+        return 0;
+    if (channels > 1 && (v->shape[2] != channels || v->strides[2] != 1))
+        return 0;
+    if (v->shape[1] > 1 && v->strides[1] != channels)
+        return 0;
+    const Py_ssize_t stride = v->strides[0] < 0 ? -v->strides[0] : v->strides[0];
+    return v->shape[0] == 1 || stride >= v->shape[1] * channels;
+}
+
+static int is_side(Py_ssize_t n) {
+    return n >= 1 && n <= VPE_MAX_SIDE;
+}
+
+/* The whole frame in one array: Y, then the chroma rows below it. */
+static int one_array(frame_view *f) {
+    const Py_buffer *v = &f->view[0];
+    if (!is_plane(v, 1) || v->shape[0] % 3 || v->shape[1] % 2 || v->shape[0] / 3 * 2 % 2)
+        return 0;
+    const Py_ssize_t height = v->shape[0] / 3 * 2, width = v->shape[1], stride = v->strides[0];
+    if (!is_side(height) || !is_side(width) || (f->frame.format == VPE_I420 && stride != width))
+        return 0;
+    f->frame.height = (int32_t)height;
+    f->frame.width = (int32_t)width;
+    f->frame.plane[0] = v->buf;
+    f->frame.plane[1] = f->frame.plane[0] + height * stride;
+    f->frame.stride[0] = f->frame.stride[1] = stride;
+    if (f->frame.format == VPE_I420) {
+        f->frame.plane[2] = f->frame.plane[1] + height / 2 * (width / 2);
+        f->frame.stride[1] = f->frame.stride[2] = width / 2;
+    }
+    return 1;
+}
+
+static int chroma_fits(const frame_view *f, int p) {
+    const Py_buffer *v = &f->view[p];
+    const Py_ssize_t rows = (f->frame.height + 1) / 2, columns = (f->frame.width + 1) / 2;
+    if (f->frame.format == VPE_NV12)
+        return v->ndim == 3 ? is_plane(v, 2) && v->shape[0] == rows && v->shape[1] == columns
+                            : is_plane(v, 1) && v->shape[0] == rows && v->shape[1] == 2 * columns;
+    return is_plane(v, 1) && v->shape[0] == rows && v->shape[1] == columns;
+}
+
+/* The number of the first plane that is not as it should be, -1 where all are. */
+static int bad_plane(frame_view *f, const format_info *info) {
+    const Py_buffer *v = &f->view[0];
+    if (f->count == 1 && info->planes > 1)
+        return one_array(f) ? -1 : 0;
+    if (!is_plane(v, info->channels) || !is_side(v->shape[0]) || !is_side(v->shape[1]))
+        return 0;
+    if (f->frame.format == VPE_YUYV && v->shape[1] % 2)
+        return 0;
+    f->frame.height = (int32_t)v->shape[0];
+    f->frame.width = (int32_t)v->shape[1];
+    for (int p = 0; p < f->count; p++) {
+        if (p && !chroma_fits(f, p))
+            return p;
+        f->frame.plane[p] = f->view[p].buf;
+        f->frame.stride[p] = f->view[p].strides[0];
+    }
+    return -1;
+}
+
+/* What a call says about its frame, beside the pixels. */
+typedef struct frame_words {
+    PyObject *format, *matrix;
+    int full_range;
+} frame_words;
+
+/* 0, or -1 with the error set and nothing to release. */
+static int frame_of(PyObject *object, const char *name, const frame_words *words, frame_view *f) {
+    static const char *const names[] = {"bgr24", "rgb24", "gray8", "nv12", "i420", "yuyv", NULL};
+    static const char *const matrices[] = {"bt601", "bt709", NULL};
+    memset(f, 0, sizeof *f);
+    if (word_of(words->format, "format", names, &f->frame.format) < 0 ||
+        word_of(words->matrix, "matrix", matrices, &f->frame.matrix) < 0)
+        return -1;
+    f->frame.full_range = words->full_range;
+    const format_info *info = &formats[f->frame.format];
+    const int several = info->planes > 1 && (PyTuple_Check(object) || PyList_Check(object));
+    if (several && PySequence_Size(object) != info->planes) {
+        PyErr_Format(PyExc_ValueError, "%s: given %zd planes; expected %s", name, PySequence_Size(object), info->expected);
+        return -1;
+    }
+    for (int p = 0; p < (several ? info->planes : 1); p++) {
+        PyObject *plane = several ? PySequence_GetItem(object, p) : Py_NewRef(object);
+        const int status = plane ? view_of(plane, name, &f->view[p], 0) : -1;
+        Py_XDECREF(plane);
+        if (status < 0) {
+            frame_release(f);
+            return -1;
+        }
+        f->count = p + 1;
+    }
+    const int bad = bad_plane(f, info);
+    if (bad < 0)
+        return 0;
+    wrong(&f->view[bad], name, info->expected);
+    frame_release(f);
     return -1;
 }
 
@@ -182,27 +309,9 @@ static int fit_of(PyObject *mean, PyObject *std, int letterbox, Py_ssize_t size,
     return 0;
 }
 
-/* The place of a word in a list that ends with NULL; the first where nothing is given. */
-static int word_of(PyObject *object, const char *name, const char *const *words, int32_t *out) {
-    *out = 0;
-    if (!object)
-        return 0;
-    PyObject *bytes = PyUnicode_Check(object) ? PyUnicode_AsUTF8String(object) : NULL;
-    const char *given = bytes ? PyBytes_AsString(bytes) : NULL;
-    text known = {.used = 0};
-    int32_t i = 0;
-    for (; words[i]; i++) {
-        if (given && strcmp(given, words[i]) == 0)
-            break;
-        add(&known, i ? ", '%s'" : "'%s'", words[i]);
-    }
-    Py_XDECREF(bytes);
-    *out = i;
-    if (words[i])
-        return 0;
-    PyErr_Clear();
-    PyErr_Format(PyExc_ValueError, "%s: given %R; expected one of %s", name, object, known.bytes);
-    return -1;
+static int resample_of(PyObject *object, int32_t *resample) {
+    static const char *const words[] = {"area", "bicubic", NULL};
+    return word_of(object, "resample", words, resample);
 }
 
 static int motion_of(PyObject *object, int32_t *motion) {

@@ -1,4 +1,4 @@
-/* Area averaging: output i of n is the mean over [i * source / n, (i + 1) * source / n). */
+/* Area averaging: output i of n is the mean over [i * length / n, (i + 1) * length / n) of the source. */
 #include "internal.h"
 
 #include <math.h>
@@ -39,26 +39,37 @@ void vpe_vaxis_take(vpe_vaxis *axis, vpe_arena *arena, int32_t n) {
     axis->tap = vpe_take(arena, (size_t)n * sizeof *axis->tap);
 }
 
-/* Output i covers source pixels first .. first + count - 1, the outer two by parts a and b of 1 / n. count == 1: a. */
+/* Output i covers samples first .. first + count - 1, the outer two by a and b, in units of 1 / n pixel. count == 1: a. */
 typedef struct span {
     int32_t first, count;
     int64_t a, b;
 } span;
 
-static span span_of(int32_t i, int32_t source, int32_t n) {
-    const int64_t begin = (int64_t)i * source, end = begin + source;
+static span span_of(int32_t i, vpe_source source, int32_t n) {
+    const int64_t begin = (int64_t)source.start * n + (int64_t)i * source.length, end = begin + source.length;
+    const int64_t each = (int64_t)source.each * n;
     span s;
-    s.first = (int32_t)(begin / n);
-    const int32_t last = (int32_t)((end - 1) / n);
+    s.first = (int32_t)(begin / each);
+    const int32_t last = (int32_t)((end - 1) / each);
     s.count = last - s.first + 1;
-    s.a = s.count == 1 ? end - begin : ((int64_t)s.first + 1) * n - begin;
-    s.b = s.count == 1 ? 0 : end - (int64_t)last * n;
+    s.a = s.count == 1 ? end - begin : ((int64_t)s.first + 1) * each - begin;
+    s.b = s.count == 1 ? 0 : end - (int64_t)last * each;
     return s;
 }
 
-void vpe_haxis_area(vpe_haxis *axis, int32_t source, int32_t n) {
-    const double scale = (double)source / n;
-    /* The whole pixels' weight is a whole number and exact; only the two outer ones are rounded. */
+/* What a whole sample is where it is smaller than an output pixel; enlarging, parts are parts of the output pixel. */
+static double whole_of(vpe_source source, int32_t n) {
+    const int64_t each = (int64_t)source.each * n;
+    return (double)(source.length < each ? source.length : each);
+}
+
+static double scale_of(vpe_source source, int32_t n) {
+    return (double)source.length / ((double)source.each * n);
+}
+
+void vpe_haxis_area(vpe_haxis *axis, vpe_source source, int32_t n) {
+    const double scale = scale_of(source, n), whole = whole_of(source, n);
+    /* The whole samples' weight is a whole number and exact; only the two outer ones are rounded. */
     const double one = scale > 1 ? floor(32767 / scale) : 32767;
     int32_t most = 1;
     for (int32_t i = 0; i < n; i++) {
@@ -72,19 +83,18 @@ void vpe_haxis_area(vpe_haxis *axis, int32_t source, int32_t n) {
     for (int32_t i = 0; i < n; i++) {
         const span s = span_of(i, source, n);
         int16_t *w = axis->weight + (size_t)i * (size_t)axis->taps;
-        const double part = scale > 1 ? n : source; /* enlarging, the parts are parts of the output pixel */
         axis->first[i] = s.first;
         axis->count[i] = s.count;
         for (int32_t t = 0; t < s.count; t++)
             w[t] = (int16_t)one;
-        w[0] = (int16_t)floor((double)s.a / part * one + 0.5);
+        w[0] = (int16_t)floor((double)s.a / whole * one + 0.5);
         if (s.count > 1)
-            w[s.count - 1] = (int16_t)floor((double)s.b / part * one + 0.5);
+            w[s.count - 1] = (int16_t)floor((double)s.b / whole * one + 0.5);
     }
 }
 
-void vpe_vaxis_area(vpe_vaxis *axis, int32_t source, int32_t n) {
-    const double scale = (double)source / n;
+void vpe_vaxis_area(vpe_vaxis *axis, vpe_source source, int32_t n) {
+    const double scale = scale_of(source, n), whole = whole_of(source, n);
     const double unit = scale > 1 ? scale : 1;
     int32_t shift = 7;
     while (shift > 0 && unit * 255 * (1 << shift) > 32760)
@@ -92,16 +102,15 @@ void vpe_vaxis_area(vpe_vaxis *axis, int32_t source, int32_t n) {
     axis->n = n;
     axis->shift = shift;
     axis->scale = unit * (1 << shift);
-    const double part = scale > 1 ? n : source;
     const double one = (double)(1 << (shift + 8));
     for (int32_t i = 0; i < n; i++) {
         const span s = span_of(i, source, n);
         vpe_vtap *tap = &axis->tap[i];
         tap->first = s.first;
         tap->last = s.first + s.count - 1;
-        const int split = s.count > 1 && (double)s.b != part;
+        const int split = s.count > 1 && (double)s.b != whole;
         tap->full = split ? s.count - 1 : s.count;
-        tap->take = (uint16_t)floor((part - (double)s.a) / part * one + 0.5);
-        tap->b = split ? (uint16_t)floor((double)s.b / part * one + 0.5) : 0;
+        tap->take = (uint16_t)floor((whole - (double)s.a) / whole * one + 0.5);
+        tap->b = split ? (uint16_t)floor((double)s.b / whole * one + 0.5) : 0;
     }
 }

@@ -45,8 +45,12 @@ typedef struct vpe_vaxis {
 /* The axes have room for n outputs of sources up to `longest` pixels. */
 void vpe_haxis_take(vpe_haxis *axis, vpe_arena *arena, int32_t n, int32_t longest);
 void vpe_vaxis_take(vpe_vaxis *axis, vpe_arena *arena, int32_t n);
-void vpe_haxis_area(vpe_haxis *axis, int32_t source, int32_t n);
-void vpe_vaxis_area(vpe_vaxis *axis, int32_t source, int32_t n);
+/* A source of `length` pixels from pixel `start` on, in samples that stand for `each` pixels (start < each). */
+typedef struct vpe_source {
+    int32_t start, length, each;
+} vpe_source;
+void vpe_haxis_area(vpe_haxis *axis, vpe_source source, int32_t n);
+void vpe_vaxis_area(vpe_vaxis *axis, vpe_source source, int32_t n);
 int vpe_fit_ok(const vpe_fit *fit);
 int vpe_scale_ok(const vpe_box *box, const vpe_fit *fit);
 /* The part of a size x size picture that the box fills. */
@@ -54,32 +58,77 @@ void vpe_content(const vpe_box *box, int32_t size, int letterbox, vpe_box *conte
 /* The small whole frame for a frame: longer side at most `longest`. */
 void vpe_small_size(int32_t width, int32_t height, int32_t longest, int32_t *w, int32_t *h);
 
-/* ---- pass.c: one crop on its way through the bands ---------------------------------------------------------------- */
+/* ---- crop.c: one crop on its way through the bands ---------------------------------------------------------------- */
+
+/* Pillow's weights for one axis: output i is the sum of count[i] bytes from first[i] on, 22 binary places. */
+typedef struct vpe_cubic {
+    int32_t n, taps;
+    int32_t *first, *count, *weight;
+} vpe_cubic;
 
 typedef struct vpe_job {
     vpe_box box, content;
-    int32_t size;     /* float pictures: size x size; bytes: the content is all */
-    float mul[3], sub[3];
-    vpe_haxis hx;
-    vpe_vaxis vy;
-    float *out, *copy; /* planar floats; copy, where not NULL, gets the same */
-    uint8_t *bytes;    /* packed B, G, R instead */
-    int32_t next;      /* next output row */
+    int32_t format;        /* vpe_format, what it was planned for */
+    int32_t resample;      /* vpe_resample */
+    int32_t size;          /* float pictures: size x size; bytes: the content is all */
+    float mul[3], sub[3];  /* R, G, B of 0 .. 255 to what goes out */
+    vpe_haxis hx, hc;      /* c: chroma of the YUV formats */
+    vpe_vaxis vy, vc;
+    vpe_cubic cx, cy;      /* bicubic only */
+    uint8_t *cubic_rows;   /* bicubic only: the box's rows, resized horizontally */
+    int32_t cubic_next;
+    float *out, *copy;     /* planar floats; copy, where not NULL, gets the same */
+    uint8_t *bytes;        /* packed B, G, R instead */
+    int32_t next;          /* next output row */
 } vpe_job;
 
+static inline void vpe_job_start(vpe_job *job) {
+    job->next = job->cubic_next = 0;
+}
+
 typedef struct vpe_scratch {
-    uint16_t *v[3];  /* column sums: VPE_VROWS rows, `step` apart */
+    uint16_t *v[3];    /* column sums: VPE_VROWS rows, `step` apart */
+    uint16_t *mixed;   /* the same before they are split, 2 `step` apart */
     size_t step;
-    int32_t *acc[3]; /* sums of an output row */
+    int32_t *acc[3];   /* sums of an output row */
+    float *levels[3];  /* R, G, B of an output row */
+    uint8_t *row;      /* a source row as B, G, R bytes */
 } vpe_scratch;
 
 void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int32_t out_width);
-void vpe_job_take(vpe_job *job, vpe_arena *arena, int32_t n, int32_t out_height, int32_t width, int32_t height);
-vpe_status vpe_job_plan(vpe_job *job, const vpe_box *box, const vpe_fit *fit);
-vpe_status vpe_job_plan_bytes(vpe_job *job, int32_t width, int32_t height, int32_t out_width, int32_t out_height);
+void vpe_job_take(vpe_job *job, vpe_arena *arena, int32_t resample, int32_t n, int32_t out_height, int32_t width,
+                  int32_t height);
+vpe_status vpe_job_plan(vpe_job *job, int32_t format, const vpe_box *box, const vpe_fit *fit);
+vpe_status vpe_job_plan_bytes(vpe_job *job, int32_t format, int32_t resample, const vpe_box *box, int32_t out_width,
+                              int32_t out_height);
 /* Everything of the job that source rows before `end` can give; `ahead`: fetches the band behind them meanwhile. */
 void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, int ahead, const vpe_kernels *k,
                  vpe_scratch *scratch);
+
+/* ---- bicubic.c ---------------------------------------------------------------------------------------------------- */
+
+void vpe_cubic_take(vpe_cubic *axis, vpe_arena *arena, int32_t n, int32_t longest);
+void vpe_cubic_plan(vpe_cubic *axis, int32_t source, int32_t n);
+void vpe_cubic_run(vpe_job *job, const vpe_frame *frame, int32_t end, vpe_scratch *scratch);
+
+/* ---- yuv.c ---------------------------------------------------------------------------------------------------------- */
+
+/* R = y Y + rv V + r, G = y Y + gu U + gv V + g, B = y Y + bu U + b, all limited to 0 .. 255. */
+typedef struct vpe_yuv {
+    float y, rv, gu, gv, bu, r, g, b;
+} vpe_yuv;
+
+int vpe_is_yuv(int32_t format);
+/* Pixels that a chroma sample stands for across and down; 1 without chroma. */
+int32_t vpe_chroma_across(int32_t format);
+int32_t vpe_chroma_down(int32_t format);
+/* For sums of Y and of chroma in which one level is y_scale and c_scale. */
+vpe_yuv vpe_yuv_for(const vpe_frame *frame, double y_scale, double c_scale);
+void vpe_yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv);
+/* n pixels of row y from x on as B, G, R bytes. */
+void vpe_row_bgr(uint8_t *out, const vpe_frame *frame, int32_t x, int32_t y, int32_t n);
+
+/* ---- pass.c --------------------------------------------------------------------------------------------------------- */
 
 /* The luma of a frame, with room to the left of each row. */
 typedef struct vpe_luma {

@@ -48,6 +48,9 @@ typedef struct vpe_kernels {
     void (*vsum1)(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows, int shift);
     void (*vsum3)(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
                   int shift);
+    /* n pairs to two planes; n times Y U Y V to planes of 2 n - skip (the first `skip` Y left out), n and n */
+    void (*split2)(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n);
+    void (*split_yuyv)(uint16_t *y, uint16_t *u, uint16_t *v, const uint16_t *mixed, size_t n, int skip);
     void (*hsum)(int32_t *acc, const uint16_t *v, const vpe_haxis *axis);
     /* acc * mul - sub */
     void (*norm)(float *out, const int32_t *acc, size_t n, float mul, float sub);
@@ -62,6 +65,9 @@ extern const vpe_kernels vpe_kernels_avx2;
 /* The scalar `stats` for the blocks from column x on. */
 void vpe_stats_from(size_t x, uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows,
                     size_t width, int top);
+
+void vpe_split2(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n);
+void vpe_split_yuyv(uint16_t *y, uint16_t *u, uint16_t *v, const uint16_t *mixed, size_t n, int skip);
 
 const vpe_kernels *vpe_kernels_now(void);
 

@@ -71,6 +71,24 @@ static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t
                 v[c][(size_t)r * step + x] = column(src->p + 3 * x + c, src->stride, &tap[r], shift);
 }
 
+void vpe_split2(uint16_t *restrict a, uint16_t *restrict b, const uint16_t *restrict v, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        a[i] = v[2 * i];
+        b[i] = v[2 * i + 1];
+    }
+}
+
+void vpe_split_yuyv(uint16_t *restrict y, uint16_t *restrict u, uint16_t *restrict v, const uint16_t *restrict mixed,
+                    size_t n, int skip) {
+    const size_t s = (size_t)skip;
+    for (size_t i = s; i < 2 * n; i++)
+        y[i - s] = mixed[2 * i];
+    for (size_t i = 0; i < n; i++) {
+        u[i] = mixed[4 * i + 1];
+        v[i] = mixed[4 * i + 3];
+    }
+}
+
 static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
     for (int32_t i = 0; i < axis->n; i++) {
         const uint16_t *p = v + axis->first[i];
@@ -101,6 +119,8 @@ const vpe_kernels vpe_kernels_scalar = {
     .stats = stats,
     .vsum1 = vsum1,
     .vsum3 = vsum3,
+    .split2 = vpe_split2,
+    .split_yuyv = vpe_split_yuyv,
     .hsum = hsum,
     .norm = norm,
     .pack3 = pack3,

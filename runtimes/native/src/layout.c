@@ -20,7 +20,7 @@ static void lay_out(const vpe_sampler *s, vpe_arena *arena, vpe_layout *layout, 
         vpe_small_size(width, height, s->small.px, &layout->small_width, &layout->small_height);
         layout->small_frames =
             vpe_take(arena, (size_t)s->small.rows * (size_t)layout->small_width * (size_t)layout->small_height * 3);
-        vpe_job_take(jobs ? s->small.job : &none, arena, layout->small_width, layout->small_height, width, height);
+        vpe_job_take(jobs ? s->small.job : &none, arena, VPE_AREA, layout->small_width, layout->small_height, width, height);
     }
     vpe_luma_take(&layout->luma[0], arena, width, height);
     vpe_luma_take(&layout->luma[1], arena, width, height);
@@ -30,7 +30,7 @@ static void lay_out(const vpe_sampler *s, vpe_arena *arena, vpe_layout *layout, 
     for (int32_t i = 0; i < s->stream_count; i++) {
         const int32_t size = s->streams[i].config.fit.size;
         for (int32_t r = 0; r < s->streams[i].config.regions; r++)
-            vpe_job_take(jobs ? jobs++ : &none, arena, size, size, width, height);
+            vpe_job_take(jobs ? jobs++ : &none, arena, s->streams[i].config.fit.resample, size, size, width, height);
     }
 }
 
@@ -58,24 +58,24 @@ static vpe_status early_boxes_ok(const vpe_sampler *s, int32_t width, int32_t he
     return VPE_OK;
 }
 
-static void plan_stream(vpe_stream *stream, int first, int32_t width, int32_t height) {
+static void plan_stream(vpe_stream *stream, int first, int32_t format, int32_t width, int32_t height) {
     if (!first || !stream->boxes) {
         stream->jobs[0].box = (vpe_box){0, 0, width, height};
         stream->boxes = 1;
     }
     for (int32_t r = 0; r < stream->boxes; r++) {
         const vpe_box box = stream->jobs[r].box;
-        vpe_job_plan(&stream->jobs[r], &box, &stream->config.fit);
+        vpe_job_plan(&stream->jobs[r], format, &box, &stream->config.fit);
     }
 }
 
-vpe_status vpe_sampler_fit(vpe_sampler *s, int32_t width, int32_t height) {
+vpe_status vpe_sampler_fit(vpe_sampler *s, int32_t format, int32_t width, int32_t height) {
     if (!scales_ok(s, width, height))
         return VPE_ERR_SCALE;
     if (early_boxes_ok(s, width, height) != VPE_OK)
         return VPE_ERR_BOX;
     const int first = !s->layout.width;
-    vpe_layout layout = {.width = width, .height = height};
+    vpe_layout layout = {.format = format, .width = width, .height = height};
     vpe_arena arena = {NULL, 0};
     lay_out(s, &arena, &layout, NULL);
     void *memory = calloc(1, arena.used + VPE_ALIGN);
@@ -87,8 +87,9 @@ vpe_status vpe_sampler_fit(vpe_sampler *s, int32_t width, int32_t height) {
     s->memory = memory;
     s->layout = layout;
     for (int32_t i = 0; i < s->stream_count; i++)
-        plan_stream(&s->streams[i], first, width, height);
+        plan_stream(&s->streams[i], first, format, width, height);
     if (s->small.px)
-        vpe_job_plan_bytes(s->small.job, width, height, layout.small_width, layout.small_height);
+        vpe_job_plan_bytes(s->small.job, format, VPE_AREA, &(vpe_box){0, 0, width, height}, layout.small_width,
+                           layout.small_height);
     return VPE_OK;
 }

@@ -45,12 +45,17 @@ static void forget(vpe_sampler *s) {
     s->delta_count = s->delta_next = 0;
 }
 
+static int same_shape(const vpe_sampler *s, const vpe_frame *frame) {
+    const vpe_layout *l = &s->layout;
+    return frame->width == l->width && frame->height == l->height && frame->format == l->format;
+}
+
 static int32_t judge(const vpe_sampler *s, const vpe_frame *frame, int64_t t) {
     if (s->started && t <= s->last_ns)
         return s->last_ns - t <= s->repeat_ns ? VPE_PUSH_DROPPED_TIMESTAMP : VPE_PUSH_RESET_BACKWARD;
     if (s->started && t - s->last_ns > s->repeat_ns)
         return VPE_PUSH_RESET_GAP;
-    if (s->layout.width && (frame->width != s->layout.width || frame->height != s->layout.height))
+    if (s->layout.width && !same_shape(s, frame))
         return VPE_PUSH_RESET_SIZE;
     return s->started ? VPE_PUSH_OK : VPE_PUSH_RESET_START;
 }
@@ -76,7 +81,7 @@ static void add_sample(vpe_sampler *s, vpe_stream *stream) {
         vpe_job *job = &stream->jobs[r];
         job->out = low + (size_t)r * picture;
         job->copy = high + (size_t)r * picture;
-        job->next = 0;
+        vpe_job_start(job);
         s->due[s->due_count++] = job;
     }
 }
@@ -104,7 +109,7 @@ static size_t step_small(vpe_sampler *s, int64_t t, int64_t period, vpe_event *e
         if (kind == VPE_SAMPLED) {
             small->row = (small->row + 1) % small->rows;
             small->job->bytes = s->layout.small_frames + (size_t)small->row * bytes;
-            small->job->next = 0;
+            vpe_job_start(small->job);
             s->due[s->due_count++] = small->job;
         }
         small->row_of[events[n].k % small->rows] = small->row;
@@ -139,8 +144,8 @@ static vpe_status push(vpe_sampler *s, const vpe_frame *frame, int64_t t, float 
         *result = verdict;
         return VPE_OK;
     }
-    if (frame->width != s->layout.width || frame->height != s->layout.height) {
-        const vpe_status status = vpe_sampler_fit(s, frame->width, frame->height);
+    if (!same_shape(s, frame)) {
+        const vpe_status status = vpe_sampler_fit(s, frame->format, frame->width, frame->height);
         if (status != VPE_OK)
             return status;
     }

@@ -113,7 +113,7 @@ static vpe_status set_boxes(vpe_sampler *s, vpe_stream *stream, const vpe_box *b
     }
     for (int32_t i = 0; i < count; i++)
         if (s->layout.width)
-            vpe_job_plan(&stream->jobs[i], &boxes[i], &stream->config.fit);
+            vpe_job_plan(&stream->jobs[i], s->layout.format, &boxes[i], &stream->config.fit);
         else
             stream->jobs[i].box = boxes[i];
     stream->boxes = count;
@@ -177,5 +177,5 @@ vpe_status vpe_sampler_crop_small(vpe_sampler *s, int64_t k, const vpe_box *box,
         .plane = {layout->small_frames + (size_t)s->small.row_of[k % s->small.rows] * bytes},
         .stride = {(ptrdiff_t)layout->small_width * 3},
     };
-    return vpe_leave(s, vpe_resize_area(&frame, box, fit, out, scratch));
+    return vpe_leave(s, vpe_resize(&frame, box, fit, out, scratch));
 }

@@ -28,7 +28,7 @@ typedef struct vpe_small {
 
 /* What depends on the size of the frames: one block of memory. */
 typedef struct vpe_layout {
-    int32_t width, height;
+    int32_t format, width, height;
     int32_t small_width, small_height;
     uint8_t *small_frames;
     vpe_luma luma[2];
@@ -56,8 +56,8 @@ struct vpe_sampler {
     int32_t delta_count, delta_next;
 };
 
-/* Takes memory for frames of another size and lays out every job again. On an error nothing has changed. */
-vpe_status vpe_sampler_fit(vpe_sampler *sampler, int32_t width, int32_t height);
+/* Takes memory for frames of another size or format and lays out every job again. On an error nothing has changed. */
+vpe_status vpe_sampler_fit(vpe_sampler *sampler, int32_t format, int32_t width, int32_t height);
 
 static inline int vpe_enter(const vpe_sampler *sampler) {
     return !atomic_flag_test_and_set_explicit(&((vpe_sampler *)(uintptr_t)sampler)->busy, memory_order_acquire);

@@ -9,7 +9,7 @@ int main(int argc, char **argv) {
     vpe_stream_config streams[3];
     for (int i = 0; i < count; i++) {
         const size_t n = (size_t)sizes[i] * (size_t)sizes[i] * 3 * 8;
-        streams[i] = (vpe_stream_config){{sizes[i], 0, {0.4f, 0.4f, 0.4f}, {0.2f, 0.2f, 0.2f}}, rates[i], 1, 4, NULL};
+        streams[i] = (vpe_stream_config){{sizes[i], 0, {0.4f, 0.4f, 0.4f}, {0.2f, 0.2f, 0.2f}, VPE_AREA}, rates[i], 1, 4, NULL};
         streams[i].ring = room(n * sizeof(float));
     }
     const vpe_sampler_config config = {

@@ -15,11 +15,11 @@ static double mean_over(const picture *p, double x0, double x1, double y0, doubl
 }
 
 static void check_crop(const picture *p, vpe_box box, int32_t size, int letterbox) {
-    const vpe_fit fit = {size, letterbox, {0.5f, 0.25f, 0.125f}, {0.25f, 0.5f, 0.75f}};
+    const vpe_fit fit = {size, letterbox, {0.5f, 0.25f, 0.125f}, {0.25f, 0.5f, 0.75f}, VPE_AREA};
     const int32_t width = p->frame.width, height = p->frame.height;
     float *out = room((size_t)size * (size_t)size * 3 * sizeof *out);
     void *scratch = room(vpe_resize_scratch(width, height, size, size));
-    const vpe_status status = vpe_resize_area(&p->frame, &box, &fit, out, scratch);
+    const vpe_status status = vpe_resize(&p->frame, &box, &fit, out, scratch);
     CHECK(status == VPE_OK, "%s", vpe_status_text(status));
     const int32_t m = box.w > box.h ? box.w : box.h;
     int32_t w = size, h = size;
@@ -67,12 +67,12 @@ static void crops(void) {
     }
     picture wide = picture_make(1024, 300, 3, 1); /* 128 pixels to one, the most */
     check_crop(&wide, (vpe_box){0, 0, 1024, 300}, 8, 0);
-    const vpe_fit fit = {7, 0, {0, 0, 0}, {1, 1, 1}};
+    const vpe_fit fit = {7, 0, {0, 0, 0}, {1, 1, 1}, VPE_AREA};
     float out[3 * 49];
     void *scratch = room(vpe_resize_scratch(1024, 300, 7, 7));
-    CHECK(vpe_resize_area(&wide.frame, &(vpe_box){0, 0, 1024, 300}, &fit, out, scratch) == VPE_ERR_SCALE, "129 to one");
-    CHECK(vpe_resize_area(&wide.frame, &(vpe_box){1, 0, 1024, 300}, &fit, out, scratch) == VPE_ERR_BOX, "outside");
-    CHECK(vpe_resize_area(&wide.frame, &(vpe_box){INT32_MAX, 0, 2, 2}, &fit, out, scratch) == VPE_ERR_BOX, "far out");
+    CHECK(vpe_resize(&wide.frame, &(vpe_box){0, 0, 1024, 300}, &fit, out, scratch) == VPE_ERR_SCALE, "129 to one");
+    CHECK(vpe_resize(&wide.frame, &(vpe_box){1, 0, 1024, 300}, &fit, out, scratch) == VPE_ERR_BOX, "outside");
+    CHECK(vpe_resize(&wide.frame, &(vpe_box){INT32_MAX, 0, 2, 2}, &fit, out, scratch) == VPE_ERR_BOX, "far out");
     free(scratch);
     free(wide.memory);
 }
@@ -85,7 +85,7 @@ static void bytes(void) {
         picture p = picture_make(width, height, random_int(0, 5), i & 1);
         uint8_t *out = room((size_t)w * (size_t)h * 3);
         void *scratch = room(vpe_resize_scratch(width, height, w, h));
-        CHECK(vpe_resize_area_u8(&p.frame, w, h, out, scratch) == VPE_OK, "resize to bytes");
+        CHECK(vpe_resize_u8(&p.frame, &(vpe_box){0, 0, width, height}, VPE_AREA, w, h, out, scratch) == VPE_OK, "resize to bytes");
         for (int32_t y = 0; y < h; y++)
             for (int32_t x = 0; x < w; x++)
                 for (int c = 0; c < 3; c++) {

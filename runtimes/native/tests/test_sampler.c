@@ -12,7 +12,7 @@ typedef struct rig {
     int32_t push;
 } rig;
 
-static const vpe_fit fit = {12, 1, {0, 0, 0}, {1, 1, 1}};
+static const vpe_fit fit = {12, 1, {0, 0, 0}, {1, 1, 1}, VPE_AREA};
 
 static rig rig_make(int64_t period_ns) {
     rig r;

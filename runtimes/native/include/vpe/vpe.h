@@ -58,13 +58,26 @@ VPE_API vpe_status vpe_simd_select(const char *name);
 
 /* ---- frames and boxes ----------------------------------------------------------------------------------------- */
 
-typedef enum vpe_format { VPE_BGR24 = 0 } vpe_format;
+typedef enum vpe_format {
+    VPE_BGR24 = 0, /* B, G, R bytes */
+    VPE_RGB24 = 1,
+    VPE_GRAY8 = 2,
+    VPE_NV12 = 3, /* Y; U and V in turn, one pair for 2 x 2 pixels (sides of half the frame's, rounded up) */
+    VPE_I420 = 4, /* Y; U; V */
+    VPE_YUYV = 5  /* Y, U, Y, V bytes for two pixels; the width is even */
+} vpe_format;
 
+typedef enum vpe_matrix { VPE_BT601 = 0, VPE_BT709 = 1 } vpe_matrix;
+
+/* In the YUV formats and GRAY8 the luma of the statistics is Y as it stands. A crop averages Y, U and V, a chroma sample
+ * standing for its pixels, then makes R, G, B of the averages and limits them to 0 .. 255. */
 typedef struct vpe_frame {
     int32_t format; /* vpe_format */
     int32_t width, height;
     const uint8_t *plane[3]; /* first pixel of the first row */
     ptrdiff_t stride[3];
+    int32_t matrix;     /* vpe_matrix; YUV only */
+    int32_t full_range; /* 0: Y is 16 .. 235, U and V 16 .. 240; YUV only */
 } vpe_frame;
 
 typedef struct vpe_box {
@@ -79,19 +92,24 @@ typedef struct vpe_fit {
     int32_t size;
     int32_t letterbox;
     float mean[3], std[3]; /* in the order R, G, B */
+    int32_t resample;      /* vpe_resample */
 } vpe_fit;
+
+/* VPE_BICUBIC: antialiased, bit for bit what Pillow's resize(BICUBIC) makes of the crop's bytes, before normalisation,
+ * horizontally first (as all Pillows before 13 did, which the image encoders were trained with). YUV is made B, G, R
+ * bytes first. */
+typedef enum vpe_resample { VPE_AREA = 0, VPE_BICUBIC = 1 } vpe_resample;
 
 /* VPE_MOTION_EXACT: every row's luma. VPE_MOTION_AVERAGED: the luma of four averaged rows, a quarter of the work and
  * half of the sensor's noise; the energy's dy is then from one average to the next. */
 typedef enum vpe_motion { VPE_MOTION_EXACT = 0, VPE_MOTION_AVERAGED = 1 } vpe_motion;
 
-/* Bytes of scratch memory that vpe_resize_area and vpe_resize_area_u8 need for a frame of this size. */
+/* Bytes of scratch memory that vpe_resize and vpe_resize_u8 need for a frame of this size. */
 VPE_API size_t vpe_resize_scratch(int32_t width, int32_t height, int32_t out_width, int32_t out_height);
-VPE_API vpe_status vpe_resize_area(const vpe_frame *frame, const vpe_box *box, const vpe_fit *fit, float *out,
-                                   void *scratch);
-/* The whole frame to out [out_height, out_width, 3] B, G, R bytes, rounded half up, rows without padding. */
-VPE_API vpe_status vpe_resize_area_u8(const vpe_frame *frame, int32_t out_width, int32_t out_height, uint8_t *out,
-                                      void *scratch);
+VPE_API vpe_status vpe_resize(const vpe_frame *frame, const vpe_box *box, const vpe_fit *fit, float *out, void *scratch);
+/* The box to out [out_height, out_width, 3] B, G, R bytes, rounded half up, rows without padding. */
+VPE_API vpe_status vpe_resize_u8(const vpe_frame *frame, const vpe_box *box, int32_t resample, int32_t out_width,
+                                 int32_t out_height, uint8_t *out, void *scratch);
 
 /* Block statistics: stats [3][ceil(H/16)][ceil(W/16)] of means in grey levels over each block's real area:
  * |Y - previous Y| (0 without a previous), |dx| + |dy| to the left and upper neighbour (0 at the frame's edge), Y.
@@ -132,7 +150,7 @@ typedef enum vpe_push {
     VPE_PUSH_RESET_START = 1, /* the first frame of all, or after vpe_sampler_reset */
     VPE_PUSH_RESET_GAP = 2,
     VPE_PUSH_RESET_BACKWARD = 3,
-    VPE_PUSH_RESET_SIZE = 4
+    VPE_PUSH_RESET_SIZE = 4 /* another size or format */
 } vpe_push;
 
 typedef struct vpe_event {
