@@ -1,7 +1,7 @@
 """Antialiased bicubic is Pillow's, bit for bit, horizontally first.
 
 CLIP and its kin were trained when Pillow always resized horizontally first. Pillow 13 goes vertically first where the
-height shrinks by more pixels than the width; asked for one side after the other it gives the same bytes in all versions.
+height shrinks by more pixels than the width; asked for one side after the other, all versions give the same bytes.
 """
 
 from __future__ import annotations
