@@ -57,7 +57,9 @@ def check_file(path: Path | None) -> None:
     if path is None:
         return
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first")
+        raise UsageError(
+            f"cannot write {path}: the folder {path.absolute().parent} does not exist; make it first"
+        )
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; expected the name of a file")
 

@@ -116,8 +116,17 @@ def command(
     """Export preset nano, stream a video through it, and leave a bundle, an annotated video and a timeline picture."""
     from vidprism_edge.cli.console import say
     from vidprism_edge.cli.player import Player, PlayOptions, tell_summary
+    from vidprism_edge.runtimes.streaming.source import open_source
 
-    output.mkdir(parents=True, exist_ok=True)
+    if duration is not None and not duration > 0:
+        raise UsageError(f"--duration is {duration:g}; expected more than 0 seconds")
+    if source is not None:
+        # a wrong source is refused before the minute that an export takes
+        open_source(source).close()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--output is {output}, which is or lies in a file; expected a folder") from None
     bundle = get_bundle(output / "nano.vpbundle", fresh)
     video, seconds = open_demo(source)
     say(f"streaming {video.name} through {bundle.root}")

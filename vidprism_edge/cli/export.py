@@ -60,6 +60,8 @@ def command(
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
 ) -> None:
     """Write a bundle: every component its own graph, with golden vectors, hashes and proof of parity."""
+    import signal
+
     from vidprism_edge.cli.console import progress_bar, say
     from vidprism_edge.export.targets import check_target
     from vidprism_edge.spec import load_preset
@@ -86,6 +88,8 @@ def command(
     if dry_run:
         say(f"would export preset {preset} ({len(spec.labels)} labels) for {', '.join(target)} to {folder}")
         return
+    # a service manager's stop is a user's Ctrl-C: what is half-written is taken away
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from vidprism_edge.export.pipeline import ExportOptions, export_bundle
 
     options = ExportOptions(
