@@ -13,6 +13,10 @@ static const vpe_kernels *const tables[] = {
 #endif
 #if defined(__x86_64__) || defined(__i386__)
     &vpe_kernels_avx2,
+    &vpe_kernels_sse41,
+#endif
+#if defined(__aarch64__)
+    &vpe_kernels_neon,
 #endif
     &vpe_kernels_scalar,
 };

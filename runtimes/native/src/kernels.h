@@ -61,11 +61,15 @@ typedef struct vpe_kernels {
 extern const vpe_kernels vpe_kernels_scalar;
 extern const vpe_kernels vpe_kernels_avx512;
 extern const vpe_kernels vpe_kernels_avx2;
+extern const vpe_kernels vpe_kernels_sse41;
+extern const vpe_kernels vpe_kernels_neon;
 
 /* The scalar `stats` for the blocks from column x on. */
 void vpe_stats_from(size_t x, uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows,
                     size_t width, int top);
 
+/* Scalar functions that other sets take as they are. */
+void vpe_pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul);
 void vpe_split2(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n);
 void vpe_split_yuyv(uint16_t *y, uint16_t *u, uint16_t *v, const uint16_t *mixed, size_t n, int skip);
 

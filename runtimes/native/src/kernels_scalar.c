@@ -105,7 +105,7 @@ static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub)
         out[i] = (float)acc[i] * mul - sub;
 }
 
-static void pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul) {
+void vpe_pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul) {
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < 3; c++)
             out[3 * i + c] = (uint8_t)((float)acc[c][i] * mul + 0.5f);
@@ -123,5 +123,5 @@ const vpe_kernels vpe_kernels_scalar = {
     .split_yuyv = vpe_split_yuyv,
     .hsum = hsum,
     .norm = norm,
-    .pack3 = pack3,
+    .pack3 = vpe_pack3,
 };
