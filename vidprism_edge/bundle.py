@@ -68,19 +68,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     licences: dict[str, str]
     tools: dict[str, str]
     engines: str = "portable"
-    #: sha256 of this manifest as compact JSON with an empty digest: what is not in a file is protected too.
+    #: sha256 of the manifest's own file with nothing here. The last field, because it is looked for from the end.
     digest: str = ""
-
-    def sealed(self) -> Manifest:
-        """Return the manifest with its digest."""
-        blank = msgspec.structs.replace(self, digest="")
-        digest = hashlib.sha256(msgspec.json.encode(blank)).hexdigest()
-        return msgspec.structs.replace(blank, digest=digest)
 
     def write(self, folder: Path) -> None:
         """Seal the manifest and write it into a bundle's folder."""
-        data = msgspec.json.format(msgspec.json.encode(self.sealed()), indent=2)
-        (folder / MANIFEST).write_bytes(data + b"\n")
+        blank = msgspec.structs.replace(self, digest="")
+        data = msgspec.json.format(msgspec.json.encode(blank), indent=2) + b"\n"
+        head, mark, tail = data.rpartition(_DIGEST % b"")
+        digest = hashlib.sha256(data).hexdigest()
+        (folder / MANIFEST).write_bytes(head + mark.replace(b'""', f'"{digest}"'.encode()) + tail)
+
+
+_DIGEST = b'"digest": "%s"'
+
+
+def _is_sealed(data: bytes, digest: str) -> bool:
+    """Whether a manifest's file is the one that was written, to the byte."""
+    head, _, tail = data.rpartition(_DIGEST % digest.encode())
+    return hashlib.sha256(head + _DIGEST % b"" + tail).hexdigest() == digest
 
 
 def hash_file(path: Path) -> str:
@@ -128,7 +134,7 @@ class Bundle:
             raise BundleError(
                 f"{file} has schema {manifest.schema}, this version reads {BUNDLE_SCHEMA}; export again"
             )
-        if manifest.digest != manifest.sealed().digest:
+        if not _is_sealed(data, manifest.digest):
             raise BundleError(
                 f"{file} does not match its own digest: it is damaged or was changed; export again"
             )
