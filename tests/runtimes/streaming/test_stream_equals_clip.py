@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from oracle import Oracle, resolve  # noqa: E402
 
 from vidprism_edge.bundle import Bundle  # noqa: E402
+from vidprism_edge.runtimes.engines import EngineOptions  # noqa: E402
 from vidprism_edge.runtimes.streaming.geometry import Scene, snap  # noqa: E402
 from vidprism_edge.runtimes.streaming.policy import ContentPolicy, Plan  # noqa: E402
 from vidprism_edge.runtimes.streaming.session import Session  # noqa: E402
@@ -24,6 +25,8 @@ from vidprism_edge.runtimes.streaming.source import Frame  # noqa: E402
 from vidprism_edge.spec import STREAMS  # noqa: E402
 
 ATOL = RTOL = 1e-4
+# the pictures are small: more threads only wait for one another
+THREADS = EngineOptions(1)
 SECONDS = 13.0  # five windows beyond the first, and a little
 RATES = (10.0, 12.5, 15.0, 25.0, 29.97)
 
@@ -82,6 +85,14 @@ class RandomPolicy:
         pass
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def pictures(real_clip):
     """Real frames, half of a second's motion after another, played forwards and backwards without end."""
@@ -104,7 +115,7 @@ def make_times(fps, seed, *, seconds=SECONDS, late=0.0, missing=0.0, millisecond
 
 def run(bundle, policy, frames, times, period, resets=None):
     """Stream → {decision time of each segment: logits}, in order."""
-    session = Session(bundle, policy=policy, period_ns=period)
+    session = Session(bundle, policy=policy, period_ns=period, options=THREADS)
     head, logits = session._engines["head"], []
     infer = head.infer
 
@@ -205,10 +216,11 @@ def test_the_grid_equals_its_definition_for_regular_sources():
     for fps in (8.0, *RATES, 30.0):
         period = round(1e9 / fps)
         times = make_times(fps, 0, seconds=60.0)
+        doubled = 2 * np.asarray(times)
         for rate in (2000, 5000, 15000):
             used = set()
             for point in resolve(times, period, rate):
-                newest = max(i for i, t in enumerate(times) if 2 * t <= 2 * point.t_ns + period)
+                newest = int(np.searchsorted(doubled, 2 * point.t_ns + period, side="right")) - 1
                 assert point.picture == newest
                 assert point.fresh == (newest not in used)
                 used.add(newest)
@@ -277,9 +289,19 @@ def _old_tokens_seen(monkeypatch):
     monkeypatch.setattr(TokenSlots, "view", longer)
 
 
+def _swapped_regions(monkeypatch):
+    """The spatial tokens of the whole frame and of the region change places: only the pictures tell."""
+    put = TokenSlots.put
+
+    def swapped(self, t_ns, boxes, tokens):
+        put(self, t_ns, boxes, tokens[::-1] if self.stream == "spatial" else tokens)
+
+    monkeypatch.setattr(TokenSlots, "put", swapped)
+
+
 @pytest.mark.parametrize(
     "plant",
-    [_late_grid, _stale_state, _short_replay, _wrong_epoch, _no_clear, _old_tokens_seen],
+    [_late_grid, _stale_state, _short_replay, _wrong_epoch, _no_clear, _old_tokens_seen, _swapped_regions],
     ids=lambda f: f.__name__,
 )
 def test_a_planted_error_is_seen(tiny_net, tiny_bundle, tiny_spec, pictures, monkeypatch, plant):
