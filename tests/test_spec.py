@@ -78,7 +78,7 @@ def test_labels_replace_those_of_the_preset():
         ({"streams__spatial__floor_hz": 9.0}, "floor_hz"),
         ({"streams__spatial__regions": 3}, "regions"),
         ({"streams__spatial__std": [0.5, 0.0, 0.5]}, "std"),
-        ({"streams__spatial__resampler": "bicubic"}, "resampler"),
+        ({"streams__spatial__resampler": "lanczos"}, "resampler"),
         ({"temporal__dilations": [9, 9, 9, 9, 9]}, "the temporal expert sees"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
