@@ -1,0 +1,116 @@
+"""``vidprism-edge export``: wrong input is refused before anything is written; the command itself, end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.folders import Place, tree
+from vidprism_edge.errors import UsageError
+
+
+@pytest.fixture
+def place(cli, tmp_path):
+    return Place(cli, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "says"),
+    [
+        (2, "--target onxx", "unknown target 'onxx'; known: jetson, onnx, openvino"),
+        (2, "--target ONNX", "unknown target 'ONNX'"),
+        (2, "--target onnx --target nothing", "unknown target 'nothing'"),
+        (2, "", "--target"),
+        (3, "--target jetson", "cannot be exported by this version"),
+        (3, "--target openvino", "cannot be exported by this version"),
+        (2, "--target onnx --preset nanno", "unknown preset 'nanno'; known: clip-b16, clip-b32, nano"),
+        (2, "--target onnx --preset ../nano", "unknown preset"),
+        (2, "--target onnx --labels=", "0 labels"),
+        (2, "--target onnx --labels one", "1 labels"),
+        (2, "--target onnx --labels a,b,a", "3 labels, 2 distinct"),
+        (2, "--target onnx --labels missing.txt", "cannot read the labels from missing.txt"),
+        (2, "--target onnx --precision int8", "precision 'int8'"),
+        (2, "--target onnx --encoder somewhere", "--encoder is for the clip presets"),
+        (2, "--target onnx --seed -1", "seed is -1"),
+        (2, "--target onnx --atol nan", "tolerance"),
+        (2, "--target onnx --rtol -1", "tolerance"),
+        (2, "--target onnx --opset 17", "opset"),
+        (2, "--target onnx --output taken/x.vpbundle", "cannot write to"),
+        (2, "--target onnx --output taken", "taken exists"),
+        (2, "--target onnx --output taken --force", "is not a bundle"),
+        (2, "--target onnx --output folder --force", "is not a bundle"),
+    ],
+)
+def test_wrong_input_is_one_line_and_writes_nothing(place, code, arguments, says):
+    (place.work / "taken").write_text("mine")
+    (place.work / "folder").mkdir()
+    (place.work / "folder/diary.txt").write_text("mine")
+    assert says in place.refuses(code, "export", *arguments.split())
+
+
+def test_an_existing_bundle_is_untouched_without_force(place, tiny_bundle):
+    (place.work / "x.vpbundle").mkdir()
+    (place.work / "x.vpbundle/manifest.json").write_bytes((tiny_bundle / "manifest.json").read_bytes())
+    line = place.refuses(2, "export", "--target", "onnx", "--output", "x.vpbundle")
+    assert "--force" in line
+
+
+def test_a_dry_run_writes_nothing(place):
+    before = tree(place.root)
+    done = place.run("export", "--target", "onnx", "--dry-run")
+    assert done.returncode == 0
+    assert "would export preset nano" in done.stderr
+    assert tree(place.root) == before
+
+
+def test_labels_come_from_a_list_or_a_file(tmp_path):
+    from vidprism_edge.cli.export import read_labels
+
+    assert read_labels("a, b ,c,") == ("a", "b", "c")
+    (tmp_path / "names.txt").write_text("wave left\n\n clap \n")
+    assert read_labels(str(tmp_path / "names.txt")) == ("wave left", "clap")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="one name a line"):
+        read_labels(str(tmp_path / "binary.txt"))
+
+
+def test_nano_from_the_command_line(place):
+    """Export, verify and inspect, as the README says it; nothing is written but the bundle."""
+    done = place.run(
+        "export", "--target", "onnx", "--preset", "nano", "--labels", "a,b", "--output", "x.vpbundle"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "untrained" in done.stderr
+    assert [path.name for path in place.work.iterdir()] == ["x.vpbundle"]
+    # torch makes an empty folder of its own
+    assert set(tree(place.temporary).values()) <= {"folder"}
+    assert (place.work / "x.vpbundle/labels.txt").read_text() == "a\nb\n"
+    script = (place.work / "x.vpbundle/reproduce.sh").read_text()
+    assert "vidprism-edge export --target onnx --preset nano --labels a,b --output x.vpbundle" in script
+    bundle = place.work / "x.vpbundle"
+    before = tree(bundle)
+    verified = place.run("verify", bundle, "--json")
+    assert verified.returncode == 0, verified.stderr
+    report = json.loads(verified.stdout)
+    assert report["passed"]
+    assert {o["graph"] for o in report["outputs"]} == {
+        "analyzer", "spatial", "temporal", "hybrid_encode", "hybrid_attend", "fusion", "head",
+    }  # fmt: skip
+    assert all(o["of_tolerance"] <= 1.0 for o in report["outputs"])
+    assert (report["atol"], report["rtol"]) == (1e-4, 1e-4)
+    inspected = json.loads(place.run("inspect", bundle, "--json").stdout)
+    assert inspected["trained"] is False
+    assert tree(bundle) == before
+    macs = {graph["name"]: graph["macs"] for graph in inspected["graphs"]}
+    spec = inspected["spec"]["streams"]
+    graph_of = {
+        "analyzer": "analyzer",
+        "spatial": "spatial",
+        "hybrid": "hybrid_encode",
+        "temporal": "temporal",
+    }
+    second = {n: spec[n]["rate_hz"] * spec[n].get("regions", 1) * macs[g] for n, g in graph_of.items()}
+    decisions = 2 * (macs["hybrid_attend"] + macs["fusion"] + macs["head"])
+    assert second["analyzer"] <= 0.03 * (sum(second.values()) + decisions)
