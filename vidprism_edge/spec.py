@@ -38,7 +38,8 @@ class StreamSpec(_Value, frozen=True, kw_only=True):
     rate_hz: float
     floor_hz: float
     regions: int = 1
-    resampler: Literal["area"] = "area"
+    #: ``bicubic`` is Pillow's, antialiased, bit for bit: for encoders that were trained on it, as CLIP was.
+    resampler: Literal["area", "bicubic"] = "area"
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
     #: The newest sample stays visible until it is this old, even outside the window (0: not at all).
@@ -131,6 +132,8 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
     fit: Literal["letterbox", "crop", "stretch"] = "letterbox"
     #: Longer side of the small whole frames from which the temporal expert's crops are made.
     small_px: int = 320
+    #: How the native core measures block motion: every row, or the average of each four.
+    motion_map: Literal["averaged", "exact"] = "averaged"
 
     def __post_init__(self) -> None:
         if self.schema != SPEC_SCHEMA:
@@ -145,6 +148,8 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
             raise UsageError(
                 f"hop_s is {self.hop_s}, window_s is {self.window_s}; expected 0 < hop_s <= window_s"
             )
+        if self.streams["temporal"].resampler != "area":
+            raise UsageError("the temporal stream is cropped from small whole frames, which takes resampler area")
         if self.receptive_field > self.slots("temporal"):
             raise UsageError(
                 f"the temporal expert sees {self.receptive_field} steps, "

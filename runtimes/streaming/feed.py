@@ -168,7 +168,7 @@ class Feed(Iterator[Frame]):
                 continue
             self._reset = None
             self.counts._deliver()
-            return frame if reset == frame.reset else Frame(frame.image, frame.t_ns, frame.index, reset)
+            return frame if reset == frame.reset else Frame(frame.pixels, frame.t_ns, frame.index, reset)
         raise StopIteration
 
     def _take(self) -> _Waiting | None:
@@ -225,7 +225,7 @@ class Feed(Iterator[Frame]):
                 self.counts._discard("overrun")
                 if old.reset and not waiting.frame.reset:
                     new = waiting.frame
-                    waiting = _Waiting(Frame(new.image, new.t_ns, new.index, old.reset), waiting.due_ns)
+                    waiting = _Waiting(Frame(new.pixels, new.t_ns, new.index, old.reset), waiting.due_ns)
             self._slot = waiting
             self._changed.notify_all()
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
+from vidprism_edge.runtimes.streaming.picture import Pixels, describe_layout
 from vidprism_edge.runtimes.streaming.policy import Plan, Policy
 from vidprism_edge.runtimes.streaming.prediction import StreamCounts
 from vidprism_edge.spec import STREAMS, ModelSpec
@@ -70,7 +71,7 @@ class StreamSampler:
         streams, self._rings = [], []
         for name in DIRECT:
             s, rows = spec.streams[name], self._rows[name]
-            streams.append((s.size_px, s.rate_mhz, s.regions, rows, s.mean, s.std, letterbox))
+            streams.append((s.size_px, s.rate_mhz, s.regions, rows, s.mean, s.std, letterbox, s.resampler))
             self._rings.append(np.zeros((2 * rows, s.regions, 3, s.size_px, s.size_px), np.float32))
         temporal = spec.streams["temporal"]
         waiting = math.ceil(spec.repeat_s * temporal.rate_hz) + 2
@@ -82,12 +83,14 @@ class StreamSampler:
             small_rows=spec.receptive_field + waiting,
             repeat_ns=spec.repeat_ns,
             period_ns=period_ns or 0,
+            motion=spec.motion_map,
         )
         self.counts = {name: StreamCounts() for name in STREAMS}
         self.resets: dict[str, int] = {}
         self._resolved = dict.fromkeys(STREAMS, 0)
         self._stats: Float = np.zeros((3, 0, 0), np.float32)
-        self._shape: tuple[int, ...] = ()
+        self._kind: tuple[tuple[int, ...], str | None] | None = None
+        self._whole: Box = (0, 0, 1, 1)
         self.scene = self.small = Scene(1, 1, spec.fit)
         self.plan = Plan()
         self._interrupted: str | None = None
@@ -103,13 +106,25 @@ class StreamSampler:
             self._lose(event)
         self._interrupted = reason
 
-    def push(self, frame: npt.NDArray[np.uint8], t_ns: int) -> Push:
-        """Take a frame uint8 [H, W, 3], BGR, any row stride. The points come in the order of their grid times."""
-        if frame.shape != self._shape:
-            self._measure(frame)
-        status, events = self._native.push(frame, t_ns, self._stats)
+    def push(self, frame: Pixels, t_ns: int) -> Push:
+        """Take a frame: uint8 [H, W, 3] BGR, any row stride, or a decoder's planes.
+
+        The points come in the order of their grid times.
+        """
+        pixels, layout = describe_layout(frame)
+        kind = (frame.shape, layout.get("format"))
+        changed = kind != self._kind
+        known = self._stats, self.scene, self._whole
+        if changed:
+            self._prepare(frame.shape[0], frame.shape[1])
+        status, events = self._native.push(pixels, t_ns, self._stats, **layout)
         if status == _native.DROPPED_TIMESTAMP:
+            if changed:  # nothing of a refused frame stays, its size neither
+                self._stats, self.scene, self._whole = known
             return Push(refused=True)
+        if changed:
+            self._kind = kind
+            self._measure()
         reset = RESETS.get(status)
         if reset is not None:
             reset, self._interrupted = self._interrupted or reset, None
@@ -120,21 +135,22 @@ class StreamSampler:
         self._follow(after)
         return Push(reset=reset, points=tuple(points))
 
-    def _measure(self, frame: npt.NDArray[np.uint8]) -> None:
-        """Take the measure of another frame size; the native core goes back to whole frames with it."""
-        height, width = frame.shape[:2]
+    def _prepare(self, height: int, width: int) -> None:
+        """Make room for a frame of another size or format."""
         self._stats = np.zeros((3, -(-height // BLOCK_PX), -(-width // BLOCK_PX)), np.float32)
-        first, self._shape = not self._shape, frame.shape
-        scale = min(self._spec.small_px, max(height, width)) / max(height, width)
-        small = (max(1, round(width * scale)), max(1, round(height * scale)))
-        self.scene, self.small = Scene(width, height, self._spec.fit), Scene(*small, self._spec.fit)
-        # boxes are checked against the frame before, so those of a new size cannot be set before its first frame
-        whole = (self.scene.whole if first else (0, 0, width, height),)
-        for index in range(len(DIRECT) if first else 0):
-            self._native.set_boxes(index, whole)
-        self.plan = replace(
-            self.plan, boxes={**dict.fromkeys(DIRECT, whole), "temporal": (self.small.whole,)}
-        )
+        self.scene = Scene(width, height, self._spec.fit)
+        # boxes are checked against the frame before, so only the very first frame's can be set ahead of it
+        self._whole = self.scene.whole if self._kind is None else (0, 0, width, height)
+        for index in range(len(DIRECT) if self._kind is None else 0):
+            self._native.set_boxes(index, (self._whole,))
+
+    def _measure(self) -> None:
+        """After a frame of another size or format the native core is back at whole frames: so is the plan."""
+        assert self._native.small_shape is not None
+        height, width = self._native.small_shape
+        self.small = Scene(width, height, self._spec.fit)
+        boxes = {**dict.fromkeys(DIRECT, (self._whole,)), "temporal": (self.small.whole,)}
+        self.plan = replace(self.plan, boxes=boxes)
 
     def _follow(self, plan: Plan) -> None:
         """Sample the direct streams by ``plan`` from the next frame on."""

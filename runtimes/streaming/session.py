@@ -144,7 +144,7 @@ class Session:
         if frame.reset is not None and self._origin_ns is not None:
             self.sampler.interrupt(frame.reset, frame.t_ns)
         with self._stage("sample"):
-            push = self.sampler.push(frame.image, frame.t_ns)
+            push = self.sampler.push(frame.pixels, frame.t_ns)
         if push.refused:
             return None
         if push.reset is not None:

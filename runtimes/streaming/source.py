@@ -18,13 +18,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vidprism_edge.errors import SourceError
+from vidprism_edge.runtimes.streaming.picture import Pixels
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp", "http", "https")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture: ``image`` uint8 [H, W, 3] in BGR order, ``t_ns`` its time in nanoseconds.
+    """One picture: ``pixels`` as the source gave them, ``t_ns`` their time in nanoseconds.
+
+    ``pixels`` are uint8 [H, W, 3] in BGR order, or a decoder's planes (:class:`~.picture.YuvPicture`), which go to
+    the native core as they are; ``image`` is the picture in BGR, converted when it is asked for.
 
     The image belongs to whoever gets the frame and may be drawn on; its rows may be padded in memory.
     ``index`` numbers the pictures of the source from 0, the lost ones included, so that a loss shows as a
@@ -32,10 +36,15 @@ class Frame:
     ``"reconnect"``, ``"loop"``), or is None.
     """
 
-    image: np.ndarray
+    pixels: Pixels
     t_ns: int
     index: int
     reset: str | None = None
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture as uint8 [H, W, 3] in BGR order, the consumer's to draw on."""
+        return self.pixels if isinstance(self.pixels, np.ndarray) else self.pixels.to_bgr()
 
 
 @runtime_checkable
@@ -74,8 +83,8 @@ class CountedSource:
         self._index = 0
         self._reset: str | None = None
 
-    def _frame(self, image: np.ndarray, t_ns: int) -> Frame:
-        frame = Frame(image, t_ns, self._index, self._reset)
+    def _frame(self, pixels: Pixels, t_ns: int) -> Frame:
+        frame = Frame(pixels, t_ns, self._index, self._reset)
         self._index += 1
         self._reset = None
         return frame

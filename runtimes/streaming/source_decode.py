@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from vidprism_edge.errors import SourceError
+from vidprism_edge.runtimes.streaming.picture import Pixels, take_pixels
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -23,9 +22,9 @@ SANE_RATE_HZ = (1, 240)
 
 
 class Picture(NamedTuple):
-    """A good picture: uint8 [H, W, 3] BGR, and its time in nanoseconds, None where the stream has none."""
+    """A good picture, and its time in nanoseconds, None where the stream has none."""
 
-    image: np.ndarray
+    pixels: Pixels
     t_ns: int | None
 
 
@@ -57,7 +56,6 @@ class Decoder:
             raise SourceError(f"{name}: FFmpeg has no decoder here for this video; convert it to H.264")
         # let damaged pictures out, flagged: they are counted here instead of vanishing in the decoder
         context.flags |= Flags.output_corrupt
-        self._reformatter: Any = None
         self._waiting = MAX_WAIT_FRAMES
         self._pictures = self._decode()
 
@@ -113,19 +111,7 @@ class Decoder:
             self._waiting -= 1
             return Bad("corrupt")
         self._waiting = 0
-        return Picture(self._to_bgr(frame), _time_ns(frame))
-
-    def _to_bgr(self, frame: Any) -> np.ndarray:
-        """Return uint8 [H, W, 3] BGR, upright: colour matrix and range as the frame declares them."""
-        if self._reformatter is None:
-            from av.video.reformatter import VideoReformatter
-
-            self._reformatter = VideoReformatter()
-        # one thread: the conversion takes less time than waking others, and those are for the experts
-        converted = self._reformatter.reformat(frame, format="bgr24", threads=1)
-        image: np.ndarray = converted.to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        return Picture(take_pixels(frame), _time_ns(frame))
 
 
 def _is_cover_art(stream: Any) -> bool:

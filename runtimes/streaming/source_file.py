@@ -79,7 +79,7 @@ class FileSource(CountedSource):
                     self._lose(item.reason)
                 elif item is not None:
                     self._passed = True
-                    return self._frame(item.image, self._time(item.t_ns))
+                    return self._frame(item.pixels, self._time(item.t_ns))
                 elif not self._again():
                     return None
             return None

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from vidprism_edge.errors import SourceError
+from vidprism_edge.runtimes.streaming.picture import Pixels
 from vidprism_edge.runtimes.streaming.source import CountedSource, Frame
 from vidprism_edge.runtimes.streaming.source_decode import Bad, Picture
 
@@ -183,7 +184,7 @@ class LiveSource(CountedSource):
                     self._fail("stalled", f"nothing but damaged frames for {self._stall_s:g} s")
                     return None
             elif isinstance(item, Picture):
-                if not self._frozen.check(item.image, time.monotonic()):
+                if not self._frozen.check(_grey(item.pixels), time.monotonic()):
                     return self._good(item)
                 self._lose("frozen")
                 self._fail("frozen", "the picture does not change by one bit")
@@ -202,7 +203,7 @@ class LiveSource(CountedSource):
         self._failures = 0
         now = time.monotonic_ns() if picture.t_ns is None else picture.t_ns
         self._last_ns = max(now, self._last_ns + 1)
-        return self._frame(picture.image, self._last_ns)
+        return self._frame(picture.pixels, self._last_ns)
 
     def _fail(self, event: str, why: str) -> None:
         """Count a failure and connect anew. Raises SourceError when it is time to give up."""
@@ -249,6 +250,11 @@ class LiveSource(CountedSource):
         reader.leave()
         if reader is not threading.current_thread():
             reader.join(_CLOSE_S)
+
+
+def _grey(pixels: Pixels) -> np.ndarray:
+    """The part of a picture in which a sensor's noise shows."""
+    return pixels if isinstance(pixels, np.ndarray) else pixels.luma
 
 
 class _FrozenWatch:

@@ -103,7 +103,7 @@ class NetworkConnection:
         except (av.error.FFmpegError, OSError) as error:
             raise SourceError(f"{self._name} failed ({_reason(error)})") from error
         if isinstance(item, Picture):
-            return Picture(item.image, self._clock.time(item.t_ns, time.monotonic_ns()))
+            return Picture(item.pixels, self._clock.time(item.t_ns, time.monotonic_ns()))
         return item
 
     def close(self) -> None:

@@ -51,7 +51,8 @@ class Naive:
     def _crop(self, stream: str, image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
         s = self.spec.streams[stream]
         out = np.empty((1, 3, s.size_px, s.size_px), np.float32)
-        _native.resize_area(image, box, out[0], s.mean, s.std, self.spec.fit == "letterbox")
+        resize = {"area": _native.resize_area, "bicubic": _native.resize_bicubic}[s.resampler]
+        resize(image, box, out[0], s.mean, s.std, self.spec.fit == "letterbox")
         return out
 
     def decide(self, now: int) -> np.ndarray:

@@ -99,7 +99,8 @@ class Oracle:
     def _pixels(self, stream: str, image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
         s = self.spec.streams[stream]
         out = np.empty((3, s.size_px, s.size_px), np.float32)
-        _native.resize_area(image, box, out, s.mean, s.std, self.spec.fit == "letterbox")
+        resize = {"area": _native.resize_area, "bicubic": _native.resize_bicubic}[s.resampler]
+        resize(image, box, out, s.mean, s.std, self.spec.fit == "letterbox")
         return out
 
     def _small_frame(self, index: int) -> np.ndarray:
