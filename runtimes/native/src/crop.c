@@ -162,7 +162,7 @@ static void emit_yuv(vpe_job *job, const vpe_frame *frame, size_t r, const vpe_k
         k->hsum(scratch->acc[c], scratch->v[c] + r * scratch->step, c ? &job->hc : &job->hx);
     const vpe_yuv yuv =
         vpe_yuv_for(frame, job->hx.scale * job->vy.scale, job->hc.scale * job->vc.scale);
-    vpe_yuv_levels(scratch->levels, scratch->acc, w, &yuv);
+    k->yuv_levels(scratch->levels, scratch->acc, w, &yuv);
     if (!job->out) {
         uint8_t *out = job->bytes + (size_t)job->next * w * 3;
         for (size_t x = 0; x < w; x++)

@@ -113,18 +113,12 @@ void vpe_cubic_run(vpe_job *job, const vpe_frame *frame, int32_t end, vpe_scratc
 
 /* ---- yuv.c ---------------------------------------------------------------------------------------------------------- */
 
-/* R = y Y + rv V + r, G = y Y + gu U + gv V + g, B = y Y + bu U + b, all limited to 0 .. 255. */
-typedef struct vpe_yuv {
-    float y, rv, gu, gv, bu, r, g, b;
-} vpe_yuv;
-
 int vpe_is_yuv(int32_t format);
 /* Pixels that a chroma sample stands for across and down; 1 without chroma. */
 int32_t vpe_chroma_across(int32_t format);
 int32_t vpe_chroma_down(int32_t format);
 /* For sums of Y and of chroma in which one level is y_scale and c_scale. */
 vpe_yuv vpe_yuv_for(const vpe_frame *frame, double y_scale, double c_scale);
-void vpe_yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv);
 /* n pixels of row y from x on as B, G, R bytes. */
 void vpe_row_bgr(uint8_t *out, const vpe_frame *frame, int32_t x, int32_t y, int32_t n);
 

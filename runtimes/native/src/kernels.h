@@ -29,6 +29,11 @@ typedef struct vpe_rows {
     int32_t ahead_rows; /* 0: nothing */
 } vpe_rows;
 
+/* R = y Y + rv V + r, G = y Y + gu U + gv V + g, B = y Y + bu U + b, added from the left, limited to 0 .. 255. */
+typedef struct vpe_yuv {
+    float y, rv, gu, gv, bu, r, g, b;
+} vpe_yuv;
+
 #define VPE_VROWS 4 /* output rows at a time */
 #define VPE_PAD 64 /* elements that may be read, though they count nothing, behind a row of column sums */
 
@@ -54,6 +59,7 @@ typedef struct vpe_kernels {
     void (*hsum)(int32_t *acc, const uint16_t *v, const vpe_haxis *axis);
     /* acc * mul - sub */
     void (*norm)(float *out, const int32_t *acc, size_t n, float mul, float sub);
+    void (*yuv_levels)(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv);
     /* three planes to packed bytes, acc * mul + 0.5 cut off */
     void (*pack3)(uint8_t *out, int32_t *const acc[3], size_t n, float mul);
 } vpe_kernels;
@@ -70,6 +76,7 @@ void vpe_stats_from(size_t x, uint32_t *sums, const uint8_t *y, ptrdiff_t previo
 
 /* Scalar functions that other sets take as they are. */
 void vpe_pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul);
+void vpe_yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv);
 void vpe_split2(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n);
 void vpe_split_yuyv(uint16_t *y, uint16_t *u, uint16_t *v, const uint16_t *mixed, size_t n, int skip);
 

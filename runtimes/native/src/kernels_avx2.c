@@ -255,6 +255,20 @@ AVX2 static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, s
         sum3(v, n - 16, step, from + 3 * (n - 16), stride, tap, rows, shift, 3);
 }
 
+/* 16 pairs: the lower and the upper halves of 32-bit numbers, packed lane by lane and put in order. */
+AVX2 static void split2(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n) {
+    const __m256i low = _mm256_set1_epi32(0xFFFF);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256i x = load(v + 2 * i), y = load(v + 2 * i + 16);
+        const __m256i first = _mm256_packus_epi32(_mm256_and_si256(x, low), _mm256_and_si256(y, low));
+        const __m256i second = _mm256_packus_epi32(_mm256_srli_epi32(x, 16), _mm256_srli_epi32(y, 16));
+        store(a + i, _mm256_permute4x64_epi64(first, 0xD8));
+        store(b + i, _mm256_permute4x64_epi64(second, 0xD8));
+    }
+    vpe_split2(a + i, b + i, v + 2 * i, n - i);
+}
+
 /* ---- output rows ----------------------------------------------------------------------------------------------------- */
 
 INLINE __m256i products(const uint16_t *v, const int16_t *w, int32_t taps) {
@@ -300,6 +314,32 @@ AVX2 static void norm(float *out, const int32_t *acc, size_t n, float mul, float
         out[i] = (float)acc[i] * mul - sub;
 }
 
+INLINE __m256 limited(__m256 v) {
+    return _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(255));
+}
+
+INLINE __m256 times(__m256 v, float k) {
+    return _mm256_mul_ps(v, _mm256_set1_ps(k));
+}
+
+AVX2 static void yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *m) {
+    float *const r = rgb[0], *const g = rgb[1], *const b = rgb[2];
+    const vpe_yuv k = *m;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 y = times(_mm256_cvtepi32_ps(load(acc[0] + i)), k.y);
+        const __m256 u = _mm256_cvtepi32_ps(load(acc[1] + i)), v = _mm256_cvtepi32_ps(load(acc[2] + i));
+        const __m256 red = _mm256_add_ps(y, times(v, k.rv)), blue = _mm256_add_ps(y, times(u, k.bu));
+        const __m256 green = _mm256_add_ps(_mm256_add_ps(y, times(u, k.gu)), times(v, k.gv));
+        _mm256_storeu_ps(r + i, limited(_mm256_add_ps(red, _mm256_set1_ps(k.r))));
+        _mm256_storeu_ps(g + i, limited(_mm256_add_ps(green, _mm256_set1_ps(k.g))));
+        _mm256_storeu_ps(b + i, limited(_mm256_add_ps(blue, _mm256_set1_ps(k.b))));
+    }
+    float *const rest[3] = {r + i, g + i, b + i};
+    int32_t *const sums[3] = {acc[0] + i, acc[1] + i, acc[2] + i};
+    vpe_yuv_levels(rest, sums, n - i, m);
+}
+
 INLINE __m256i rounded(const int32_t *acc, __m256 mul) {
     return _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(load(acc)), mul), _mm256_set1_ps(0.5f)));
 }
@@ -329,10 +369,11 @@ const vpe_kernels vpe_kernels_avx2 = {
     .stats = stats,
     .vsum1 = vsum1,
     .vsum3 = vsum3,
-    .split2 = vpe_split2,
+    .split2 = split2,
     .split_yuyv = vpe_split_yuyv,
     .hsum = hsum,
     .norm = norm,
+    .yuv_levels = yuv_levels,
     .pack3 = pack3,
 };
 

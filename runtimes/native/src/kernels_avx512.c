@@ -283,6 +283,14 @@ static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
     vpe_kernels_avx2.hsum(acc, v, axis);
 }
 
+static void split2(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n) {
+    vpe_kernels_avx2.split2(a, b, v, n);
+}
+
+static void yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv) {
+    vpe_kernels_avx2.yuv_levels(rgb, acc, n, yuv);
+}
+
 static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
     vpe_kernels_avx2.norm(out, acc, n, mul, sub);
 }
@@ -299,10 +307,11 @@ const vpe_kernels vpe_kernels_avx512 = {
     .stats = stats,
     .vsum1 = vsum1,
     .vsum3 = vsum3,
-    .split2 = vpe_split2,
+    .split2 = split2,
     .split_yuyv = vpe_split_yuyv,
     .hsum = hsum,
     .norm = norm,
+    .yuv_levels = yuv_levels,
     .pack3 = pack3,
 };
 

@@ -218,6 +218,7 @@ const vpe_kernels vpe_kernels_neon = {
     .split_yuyv = vpe_split_yuyv,
     .hsum = hsum,
     .norm = norm,
+    .yuv_levels = vpe_yuv_levels,
     .pack3 = vpe_pack3,
 };
 

@@ -33,18 +33,15 @@ vpe_yuv vpe_yuv_for(const vpe_frame *frame, double y_scale, double c_scale) {
 }
 
 static inline float limited(float v) {
-    return v < 0 ? 0 : v > 255 ? 255 : v;
+    return v > 0 ? v < 255 ? v : 255 : 0;
 }
 
-void vpe_yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv) {
-    const vpe_yuv m = *yuv;
-    float *restrict r = rgb[0], *restrict g = rgb[1], *restrict b = rgb[2];
-    const int32_t *restrict ya = acc[0], *restrict ua = acc[1], *restrict va = acc[2];
+void vpe_yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *m) {
     for (size_t i = 0; i < n; i++) {
-        const float y = (float)ya[i] * m.y, u = (float)ua[i], v = (float)va[i];
-        r[i] = limited(y + v * m.rv + m.r);
-        g[i] = limited(y + u * m.gu + v * m.gv + m.g);
-        b[i] = limited(y + u * m.bu + m.b);
+        const float y = (float)acc[0][i] * m->y, u = (float)acc[1][i], v = (float)acc[2][i];
+        rgb[0][i] = limited(y + v * m->rv + m->r);
+        rgb[1][i] = limited(y + u * m->gu + v * m->gv + m->g);
+        rgb[2][i] = limited(y + u * m->bu + m->b);
     }
 }
 
