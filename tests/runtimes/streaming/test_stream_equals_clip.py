@@ -364,3 +364,22 @@ def test_scene_of_small_frames_is_the_native_cores(tiny_bundle, tiny_spec):
         assert (small.height, small.width) == session.sampler._native.small_shape
         assert isinstance(replace(session.sampler.plan), Plan)
         assert isinstance(small, Scene)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gates", ["open", "auto", "random"])
+def test_preset_nano_on_real_video(tmp_path_factory, pictures, gates):
+    """The network that ships, with its pretrained encoder."""
+    from vidprism_edge.export.pipeline import ExportOptions, export_bundle
+    from vidprism_edge.model.network import build
+    from vidprism_edge.spec import load_preset
+
+    spec = load_preset("nano")
+    folder = tmp_path_factory.getbasetemp() / "nano.vpbundle"
+    if not folder.exists():
+        export_bundle(ExportOptions(spec, ("onnx",), folder, seed=1))
+    policy = RandomPolicy(spec, 2) if gates == "random" else ContentPolicy(spec, always_open=gates == "open")
+    check(
+        build(spec, seed=1), Bundle.open(folder), spec, pictures, make_times(29.97, 2, milliseconds=True),
+        round(1e9 / 29.97), policy,
+    )  # fmt: skip
