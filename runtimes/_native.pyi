@@ -1,11 +1,13 @@
 """The native frame sampler: one camera's frames for several streams on a timestamp grid.
 
 Frames are uint8 with sides of 1 to 16384 and rows any distance apart (padded, cropped, upside down), by `format`:
-"bgr24" (the default) and "rgb24": [H, W, 3], pixels 3 bytes apart. "gray8": [H, W]. "nv12": (Y [H, W], UV [ceil(H / 2),
-ceil(W / 2), 2] or [.., 2 * ceil(W / 2)]). "i420": (Y, U, V), chroma [ceil(H / 2), ceil(W / 2)]. Both also as one array
-[H * 3 / 2, W] of even sides. "yuyv": [H, W, 2], W even. `matrix` ("bt601", "bt709") and `full_range` say how Y, U, V
-become R, G, B; the statistics' luma is then Y as it stands. Times are nanoseconds within ±2**60; boxes are whole pixels (x, y, w, h) of the frame
-they crop. Every function raises ValueError with what was given and what was expected, and releases the GIL once.
+"bgr24" (the default) and "rgb24": [H, W, 3], pixels 3 bytes apart. "gray8": [H, W]. "yuyv": [H, W, 2], W even.
+"nv12": (Y [H, W], UV [ceil(H / 2), ceil(W / 2), 2] or [.., 2 * ceil(W / 2)]). "i420": (Y, U, V), chroma
+[ceil(H / 2), ceil(W / 2)]. Both also as one array [H * 3 / 2, W] of even sides. `matrix` ("bt601", "bt709") and
+`full_range` say how Y, U, V become R, G, B; the statistics' luma is then Y as it stands.
+
+Times are nanoseconds within ±2**60; boxes are whole pixels (x, y, w, h) of the frame they crop. Every function
+raises ValueError with what was given and what was expected, and releases the GIL once.
 
 Source of the arithmetic: runtimes/native (C11, header include/vpe/vpe.h).
 """

@@ -27,9 +27,9 @@ def links(tmp_path: Path, *flags: str) -> bool:
     return subprocess.run([str(tmp_path / "probe")], capture_output=True, check=False).returncode == 0
 
 
-def make(target: str, tmp_path: Path) -> str:
+def make(target: str, tmp_path: Path, *words: str) -> str:
     done = subprocess.run(
-        ["make", "-C", str(NATIVE), target, f"OUT={tmp_path / 'build'}", f"CC={COMPILER}"],
+        ["make", "-j2", "-C", str(NATIVE), target, f"OUT={tmp_path / 'build'}", f"CC={COMPILER}", *words],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -52,9 +52,45 @@ def test_c_tests_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path
     assert "sampler: ok" in make("asan", tmp_path)
 
 
-def test_the_library_builds_by_itself(tmp_path: Path) -> None:
+def test_eight_threads_under_the_thread_sanitizer(tmp_path: Path) -> None:
+    require("make")
+    require(COMPILER)
+    if not links(tmp_path, "-fsanitize=thread"):
+        pytest.skip(f"{COMPILER} has no thread sanitizer here")
+    assert "threads: ok" in make("tsan", tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_random_inputs_under_the_sanitizers(tmp_path: Path, seconds: int) -> None:
+    require("make")
+    require(COMPILER)
+    if not links(tmp_path, "-fsanitize=address,undefined"):
+        pytest.skip(f"{COMPILER} has no address and undefined-behaviour sanitizers here")
+    out = make("fuzz", tmp_path, f"SECONDS={seconds}")
+    print(out)  # the seed, where it fails
+    assert "without a finding" in out
+
+
+def test_neon_under_emulation(tmp_path: Path) -> None:
+    """Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static."""
+    require("make")
+    require("aarch64-linux-gnu-gcc")
+    require("qemu-aarch64-static")
+    assert "area: neon ok" in make("arm", tmp_path)
+
+
+def test_the_library_and_its_example_need_no_python(tmp_path: Path) -> None:
     require("make")
     require(COMPILER)
     make("all", tmp_path)
     assert (tmp_path / "build" / "libvpe.a").exists()
     assert (tmp_path / "build" / "libvpe.so").exists()
+    frames = [bytes([10 * i]) * (64 * 48 * 3) for i in range(4)]
+    program = [str(tmp_path / "build" / "raw_frames"), "64", "48", "15", "bgr24"]
+    done = subprocess.run(program, input=b"".join(frames) + b"half a frame", capture_output=True, check=True)
+    lines = done.stdout.decode().splitlines()
+    assert [line.split()[:2] for line in lines] == [["frame", str(i)] for i in range(4)]
+    assert "(reset) motion 0.00 most 0.00 due 0@0.000s 1@0.000s 2@0.000s" in lines[0]
+    assert "motion 10.00 most 10.00 due 0@0.067s" in lines[1]
+    assert b"12 of 9216 bytes" in done.stderr
+    assert subprocess.run(program[:3], capture_output=True, check=False).returncode == 2
