@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vidprism_edge.cli.settings import ENVIRONMENT, read_settings
 from vidprism_edge.errors import VidPrismError, known
 
 PROGRAM = "vidprism-edge"
@@ -146,7 +147,13 @@ def invoke(arguments: Sequence[str]) -> int:
         raise known("command", asked, COMMANDS)
     app = build([asked] if asked in COMMANDS else list(COMMANDS))
     try:
-        result = app(args=list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+        result = app(
+            args=list(arguments) or ["--help"],
+            prog_name=PROGRAM,
+            standalone_mode=False,
+            auto_envvar_prefix=ENVIRONMENT,
+            default_map=read_settings(COMMANDS),
+        )
     finally:
         sys.stdout.flush()
     if not arguments:
