@@ -1,6 +1,7 @@
 /* vidprism_edge.runtimes._native: arguments, buffers, the GIL, errors. What it does is in ../src. */
 #include "args.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- the sampler ---------------------------------------------------------------------------------------------------- */
@@ -639,7 +640,21 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* A kernel set that was asked for and is not there is an error, not a reason to take another one. */
+static int check_environment(PyObject *module) {
+    const char *name = getenv("VIDPRISM_EDGE_SIMD");
+    if (!name || !*name || strcmp(name, vpe_simd_selected()) == 0)
+        return 0;
+    PyObject *known = simd_available(module, NULL);
+    if (known)
+        PyErr_Format(PyExc_ImportError, "VIDPRISM_EDGE_SIMD: given '%s'; expected one of %R", name, known);
+    Py_XDECREF(known);
+    return -1;
+}
+
 static int exec_module(PyObject *module) {
+    if (check_environment(module) < 0)
+        return -1;
     static const struct {
         const char *name;
         long value;
