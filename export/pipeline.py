@@ -29,6 +29,7 @@ from vidprism_edge.export.graphs import (
 )
 from vidprism_edge.export.targets import check_target
 from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, check_tolerance, verify_bundle
+from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import ModelSpec
 
@@ -44,6 +45,8 @@ class ExportOptions:
     output: Path
     seed: int = 0
     random_weights: bool = False
+    #: the trained parts; ``spec`` is then the checkpoint's
+    checkpoint: Checkpoint | None = None
     force: bool = False
     atol: float = ATOL
     rtol: float = RTOL
@@ -79,6 +82,8 @@ class Stage:
 
 def _build(job: Job) -> None:
     job.net = build(job.options.spec, seed=job.options.seed, random_weights=job.options.random_weights)
+    if job.options.checkpoint is not None:
+        job.options.checkpoint.load_into(job.net)
     job.graphs = {graph.name: graph for graph in describe_graphs(job.net)}
 
 
@@ -121,7 +126,7 @@ def _describe(job: Job) -> None:
     job.manifest = Manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         spec=spec,
-        trained=False,
+        trained=options.checkpoint is not None,
         random_weights=options.random_weights,
         seed=options.seed,
         targets=options.targets,

@@ -46,6 +46,9 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle [PRESET.vpbundle].")] = None,
     preset: Annotated[str, typer.Option(help="nano, clip-b32 or clip-b16.")] = "nano",
     labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Trained parts, from `train`: network and labels are the checkpoint's.")
+    ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")
     ] = None,
@@ -72,7 +75,14 @@ def command(
         raise UsageError(
             f"precision {precision!r} is not available for target {target[0]} yet; expected fp32"
         )
-    spec = load_preset(preset, read_labels(labels) if labels is not None else None)
+    asked = read_labels(labels) if labels is not None else None
+    spec, trained = load_preset(preset, asked), None
+    if checkpoint is not None:
+        from vidprism_edge.model.checkpoint import Checkpoint
+
+        trained = Checkpoint.open(checkpoint)
+        trained.check_labels(asked)
+        spec = trained.spec
     if encoder is not None:
         if spec.encoder.kind != "clip":
             raise UsageError(f"--encoder is for the clip presets; preset {preset} has {spec.encoder.kind}")
@@ -94,6 +104,7 @@ def command(
 
     options = ExportOptions(
         spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
+        checkpoint=trained,
         force=force, atol=atol, rtol=rtol, opset=opset, command=shlex.join(["vidprism-edge", *sys.argv[1:]]),
     )  # fmt: skip
     with progress_bar(f"export {preset}") as progress:
