@@ -67,7 +67,9 @@ class DataSet:
     def check_classes(self) -> None:
         """Raise :class:`UsageError` if a class has no clip."""
         if empty := [name for name in self.labels if not any(e.label == name for e in self.entries)]:
-            raise UsageError(f"no clip of class {', '.join(empty)} in {self.root}; add clips or take the class away")
+            raise UsageError(
+                f"no clip of class {', '.join(empty)} in {self.root}; add clips or take the class away"
+            )
 
 
 def read_dataset(folder: str | Path, *, labels: Sequence[str] | None = None) -> DataSet:
@@ -122,10 +124,14 @@ def _read_row(table: Path, line: int, row: dict[str, str | None]) -> Entry:
             raise UsageError(f"{table}, line {line}: {name} is empty; expected one in every line")
     path = table.parent / cells["path"]
     if not path.is_file():
-        raise UsageError(f"{table}, line {line}: {path} does not exist; paths are relative to the CSV's folder")
+        raise UsageError(
+            f"{table}, line {line}: {path} does not exist; paths are relative to the CSV's folder"
+        )
     start_s, end_s = (_read_seconds(table, line, name, cells.get(name, "")) for name in ("start", "end"))
     if end_s is not None and end_s <= (start_s or 0.0):
-        raise UsageError(f"{table}, line {line}: end is {end_s:g} and start {start_s or 0:g}; expected end after start")
+        raise UsageError(
+            f"{table}, line {line}: end is {end_s:g} and start {start_s or 0:g}; expected end after start"
+        )
     return Entry(path, cells["label"], cells.get("subject") or None, start_s, end_s)
 
 
@@ -146,7 +152,9 @@ def read_folder(folder: str | Path, label: str) -> tuple[Entry, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise UsageError(f"{root} does not exist; expected a folder of videos")
-    files = [f for f in sorted(root.iterdir()) if f.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov", ".webm")]
+    files = [
+        f for f in sorted(root.iterdir()) if f.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov", ".webm")
+    ]
     if not files:
         raise UsageError(f"{root} holds no video; expected .mp4, .mkv, .avi, .mov or .webm files")
     return tuple(Entry(f, label) for f in files)
@@ -174,9 +182,13 @@ def decode(entry: Entry) -> Clip:
     finally:
         source.close()
     if len(frames) < 2:
-        raise SourceError(f"{entry.path} has {len(frames)} frames in the part that is asked for; expected at least 2")
+        raise SourceError(
+            f"{entry.path} has {len(frames)} frames in the part that is asked for; expected at least 2"
+        )
     origin = frames[0].t_ns
-    frames = [Frame(f.image, f.t_ns - origin, i, f.reset if i else None) for i, f in enumerate(frames)]
+    frames = [
+        replace(f, t_ns=f.t_ns - origin, index=i, reset=f.reset if i else None) for i, f in enumerate(frames)
+    ]
     return Clip(entry, frames, source.period_ns)
 
 
@@ -186,7 +198,9 @@ class Reader:
 
     skipped: dict[Path, str] = field(default_factory=dict)
 
-    def read(self, entries: Sequence[Entry], progress: Callable[[int, int], None] = lambda *_: None) -> Iterator[Clip]:
+    def read(
+        self, entries: Sequence[Entry], progress: Callable[[int, int], None] = lambda *_: None
+    ) -> Iterator[Clip]:
         """Yield the clips that decode, in order."""
         for done, entry in enumerate(entries):
             progress(done, len(entries))

@@ -30,6 +30,8 @@ COMMANDS: dict[str, str] = {
     "export": "Write a bundle: the graphs of a model, its spec and golden data.",
     "verify": "Replay a bundle's golden data on an engine and print the largest errors.",
     "inspect": "Show what is in a bundle.",
+    "train": "Train a network on a folder of labelled clips.",
+    "eval": "Measure a bundle's accuracy on a folder of labelled clips.",
     "run": "Stream a camera, file or network source through a bundle.",
     "benchmark": "Measure a bundle on this machine.",
     "targets": "List what a model can be exported to.",

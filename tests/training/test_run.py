@@ -1,0 +1,173 @@
+"""A whole training run on tiny clips: what it writes, that a killed run goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from vidprism_edge.calibration.data import read_dataset
+from vidprism_edge.errors import UsageError
+from vidprism_edge.model.checkpoint import Checkpoint, trained_state
+from vidprism_edge.model.network import build
+from vidprism_edge.training.batches import Change, ItemMaker
+from vidprism_edge.training.prepare import Preparer
+from vidprism_edge.training.recipe import Recipe, Stage, load_recipe, read_mirror
+from vidprism_edge.training.recording import Variant, draw_variants
+from vidprism_edge.training.run import TrainOptions, train
+from vidprism_edge.training.trainer import Trainer
+
+TWO_EPOCHS = (Stage(epochs=2, joint=False, rate=3e-3), Stage(epochs=1, joint=True, rate=1e-3))
+
+
+def trained(spec, examples, recipe, folder=None, epochs=None):
+    """Weights after training; ``epochs``: the run is killed after so many."""
+    net = build(spec, seed=5, random_weights=True)
+    trainer = Trainer(net, examples, recipe, {"left": "right", "right": "left"}, folder=folder)
+    if epochs is not None:
+        save, done = trainer._save, []
+
+        def kill(count, optimizer):
+            save(count, optimizer)
+            done.append(count)
+            if len(done) == epochs:
+                raise KeyboardInterrupt
+
+        trainer._save = kill
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    else:
+        trainer.train()
+    return {name: value.clone() for name, value in trained_state(net).items()}
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(prepared, spec, recipe, tmp_path):
+    _, examples, _ = prepared
+    plan = msgspec.structs.replace(recipe, stages=TWO_EPOCHS)
+    whole = trained(spec, examples, plan)
+    trained(spec, examples, plan, tmp_path, epochs=1)
+    resumed = trained(spec, examples, plan, tmp_path)
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5, msg=name)
+    start = trained_state(build(spec, seed=5, random_weights=True))
+    changed = {name.split(".")[0] for name, value in whole.items() if not torch.equal(value, start[name])}
+    assert {"temporal", "hybrid_encode", "hybrid_attend", "fusion", "head", "spatial"} <= changed
+    other = msgspec.structs.replace(plan, seed=6)
+    with pytest.raises(UsageError, match="another recipe"):
+        trained(spec, examples, other, tmp_path)
+
+
+def test_the_stem_sees_change_alone(prepared, spec, recipe):
+    weights = trained(spec, prepared[1], msgspec.structs.replace(recipe, stages=TWO_EPOCHS[:1]))
+    assert weights["temporal.stem.conv.weight"].mean(dim=2).abs().max() < 1e-6
+
+
+def test_a_run_writes_a_checkpoint_with_its_story(clips_folder, tiny_spec, recipe, tmp_path):
+    negatives = tmp_path / "negatives"
+    negatives.mkdir()
+    (negatives / "broken.mkv").write_bytes(b"no video")
+    options = TrainOptions(
+        tiny_spec, clips_folder, tmp_path / "tiny.safetensors", recipe, leave_out=("2",), mirror=("left=right",),
+        negatives=negatives, cache=tmp_path / "cache", random_weights=True,
+    )  # fmt: skip
+    result = train(options)
+    assert result.labels == ("left", "right", "none")
+    assert result.held_out is not None
+    assert result.held_out["clips"] == 2
+    assert result.skipped is not None
+    assert "broken.mkv" in result.skipped
+    opened = Checkpoint.open(result.checkpoint)
+    assert opened.spec.labels == result.labels
+    assert opened.story["subjects"] == ["1"]
+    assert opened.story["left_out"] == ["2"]
+    assert str(tmp_path) not in str(opened.story)
+    assert not list(tmp_path.glob("*.run"))
+    with pytest.raises(UsageError, match="--force"):
+        train(options)
+
+
+def test_what_was_prepared_is_read_again(prepared, spec, recipe, dataset, monkeypatch):
+    net, examples, cache = prepared
+    monkeypatch.setattr("vidprism_edge.calibration.data.decode", lambda _: pytest.fail("decoded again"))
+    preparer = Preparer(spec, net.spatial.encoder, recipe, cache, lambda *_: None)
+    again = preparer.record(dataset.entries, net.analyzer, variants=2)
+    assert [e.recordings for e in again] == [e.recordings for e in examples]
+    assert np.array_equal(again[0].store.frames, examples[0].store.frames)
+
+
+def test_a_mirrored_clip_has_the_other_label_and_its_boxes_on_the_other_side(prepared, spec, recipe):
+    example = prepared[1][0]
+    always = msgspec.structs.replace(
+        recipe, mirror=1.0, box_shift=0.0, box_scale=0.0, light=0.0, noise=0.0, erase=0.0
+    )
+    item = ItemMaker(spec, always, {"left": "right", "right": "left"}).altered(
+        example, np.random.default_rng(1), size_px=0, joint=True
+    )
+    assert example.label == "left"
+    assert spec.labels[item.label] == "right"
+    assert (
+        spec.labels[
+            ItemMaker(spec, always, {})
+            .altered(example, np.random.default_rng(1), size_px=0, joint=True)
+            .label
+        ]
+        == "left"
+    )
+    assert Change(mirrored=True).place((0.1, 0.2, 0.3, 0.4)) == pytest.approx((0.6, 0.2, 0.3, 0.4))
+    pictures = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
+    assert np.array_equal(
+        Change(mirrored=True).apply(pictures, np.random.default_rng(0)), pictures[..., ::-1]
+    )
+
+
+def test_mirror_pairs_are_read_and_checked():
+    labels = ("left", "right", "wave")
+    assert read_mirror(["left=right", "wave"], labels) == {"left": "right", "right": "left", "wave": "wave"}
+    with pytest.raises(UsageError, match="no class up"):
+        read_mirror(["left=up"], labels)
+    with pytest.raises(UsageError, match="already"):
+        read_mirror(["left=right", "left"], labels)
+
+
+def test_variants_are_other_cameras_of_the_same_clip(dataset):
+    from vidprism_edge.calibration.data import decode
+
+    clip = decode(dataset.entries[0])
+    slow = Variant(fps=8.0).apply(clip)
+    assert np.median(np.diff([f.t_ns for f in slow.frames])) == pytest.approx(1e9 / 8, rel=0.2)
+    fast = Variant(speed=1.25).apply(clip)
+    assert len(fast.frames) == len(clip.frames)
+    assert fast.frames[-1].t_ns == pytest.approx(clip.frames[-1].t_ns / 1.25, rel=0.01)
+    cold = Variant(start_s=0.5, speed=1.01).apply(clip)
+    assert cold.frames[0].t_ns == 0
+    assert cold.frames[0].index == pytest.approx(0.5 * 15, abs=1)
+    drawn = draw_variants(40, 3)
+    rates = [v.fps for v in drawn[1:]]
+    assert drawn[0] == Variant()
+    assert 8 <= min(rates) < 12 < 20 < max(rates) <= 30
+    assert sum(v.start_s > 0 for v in drawn[1:]) == pytest.approx(20, abs=1)
+    assert drawn == draw_variants(40, 3)
+
+
+def test_a_recipe_round_trips_and_names_what_is_wrong(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_bytes(msgspec.json.encode(Recipe(batch=3)))
+    assert load_recipe(path) == Recipe(batch=3)
+    path.write_text('{"batches": 3}')
+    with pytest.raises(UsageError, match="batches"):
+        load_recipe(path)
+
+
+def test_a_class_that_no_clip_is_left_of_is_named(tiny_spec, recipe, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"no video")
+    (folder / "b.mp4").write_bytes(b"no video either")
+    (folder / "clips.csv").write_text("path,label\na.mp4,left\nb.mp4,right\n")
+    assert len(read_dataset(folder).entries) == 2
+    options = TrainOptions(
+        tiny_spec, folder, tmp_path / "x.safetensors", recipe, cache=tmp_path / "c", random_weights=True
+    )
+    with pytest.raises(UsageError, match=r"a\.mp4"):
+        train(options)

@@ -1,0 +1,1 @@
+"""Training: what the runtime's own sampler takes from clips, cached, augmented and learned from."""

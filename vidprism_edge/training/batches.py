@@ -1,0 +1,336 @@
+"""From recordings to tensors: crops made by the native core, augmented, and what each decision sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vidprism_edge.runtimes import _native
+from vidprism_edge.runtimes.streaming.geometry import WHOLE, Box, Scene, SceneBox, interpolation
+from vidprism_edge.spec import ModelSpec
+from vidprism_edge.training.forward import Batch, RunGroup, Slots
+from vidprism_edge.training.prepare import Example
+from vidprism_edge.training.recipe import Recipe
+from vidprism_edge.training.recording import Recording, Run, Sample
+
+Float = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Change:
+    """How one clip is altered, the same way in all its samples; the default alters nothing."""
+
+    mirrored: bool = False
+    shift: tuple[float, float] = (0.0, 0.0)
+    scale: float = 1.0
+    gain: Float = field(default_factory=lambda: np.ones((3, 1, 1), np.float32))
+    offset: Float = field(default_factory=lambda: np.zeros((3, 1, 1), np.float32))
+    noise: float = 0.0
+    #: x, y, w, h as shares of the picture, and the colour that covers it
+    hole: tuple[float, float, float, float, float] | None = None
+
+    @classmethod
+    def draw(cls, recipe: Recipe, rng: np.random.Generator, mirrored: bool) -> Change:
+        """Draw a change as strong as the recipe allows."""
+        common = rng.uniform(-recipe.light, recipe.light)
+        gain = np.exp(common + rng.uniform(-recipe.light, recipe.light, (3, 1, 1)) / 3).astype(np.float32)
+        offset = (rng.uniform(-recipe.light, recipe.light) + rng.uniform(-0.1, 0.1, (3, 1, 1))).astype(
+            np.float32
+        )
+        hole = None
+        if rng.random() < recipe.erase:
+            w, h = rng.uniform(0.15, 0.4, 2)
+            hole = (rng.uniform(0, 1 - w), rng.uniform(0, 1 - h), w, h, rng.uniform(-1, 1))
+        return cls(
+            mirrored,
+            (float(rng.uniform(-1, 1) * recipe.box_shift), float(rng.uniform(-1, 1) * recipe.box_shift)),
+            float(np.exp(rng.uniform(-1, 1) * recipe.box_scale)),
+            gain,
+            offset,
+            float(rng.uniform(0, recipe.noise)),
+            hole,
+        )
+
+    def move(self, box: Box, scene: Scene) -> Box:
+        """The box, shifted and scaled, inside the frame. The whole frame stays."""
+        if box == scene.whole:
+            return box
+        side = int(np.clip(round(box[2] * self.scale), 16, min(scene.width, scene.height)))
+        corner = []
+        for at, length, shift, limit in zip(
+            box[:2], box[2:], self.shift, (scene.width, scene.height), strict=True
+        ):
+            centre = at + length / 2 + shift * length
+            corner.append(int(np.clip(round(centre - side / 2), 0, limit - side)))
+        return (corner[0], corner[1], side, side)
+
+    def place(self, box: SceneBox) -> SceneBox:
+        """Where a box lies in the mirrored scene."""
+        x, y, w, h = box
+        return (1.0 - x - w, y, w, h) if self.mirrored else box
+
+    def apply(self, pictures: Float, rng: np.random.Generator) -> Float:
+        """Alter normalised pictures [N, 3, S, S]."""
+        if self.mirrored:
+            pictures = pictures[..., ::-1]
+        pictures = pictures * self.gain + self.offset
+        if self.hole is not None:
+            x, y, w, h = (round(v * pictures.shape[-1]) for v in self.hole[:4])
+            pictures[..., y : y + h, x : x + w] = self.hole[4]
+        if self.noise:
+            pictures += rng.standard_normal(pictures.shape, np.float32) * self.noise
+        return pictures.astype(np.float32, copy=False)
+
+
+@dataclass(slots=True)
+class Item:
+    """One clip as arrays, before it joins others in a batch."""
+
+    spatial: list[tuple[int, SceneBox]] = field(default_factory=list)
+    patches: list[Float] = field(default_factory=list)
+    frames: list[Float] = field(default_factory=list)
+    hybrid: list[tuple[int, SceneBox]] = field(default_factory=list)
+    crops: Float | None = None
+    runs: list[tuple[Run, SceneBox, Float]] = field(default_factory=list)
+    decisions: list[tuple[int, bool, float]] = field(default_factory=list)
+    hidden_ns: dict[str, int] = field(default_factory=dict)
+    label: int = 0
+
+
+class ItemMaker:
+    """Makes items of one model's examples."""
+
+    def __init__(self, spec: ModelSpec, recipe: Recipe, mirror: dict[str, str]) -> None:
+        self._spec, self._recipe, self._mirror = spec, recipe, mirror
+
+    def exact(self, example: Example, recording: Recording) -> Item:
+        """The clip as a device sees it, with the decisions that a device makes."""
+        decisions = [(t, i >= recording.warming, 1.0) for i, t in enumerate(recording.decisions_ns)]
+        label = self._spec.labels.index(example.label) if example.label in self._spec.labels else 0
+        return self._make(example, recording, Change(), np.random.default_rng(0), decisions, label, 0, None)
+
+    def altered(self, example: Example, rng: np.random.Generator, *, size_px: int, joint: bool) -> Item:
+        """The clip in one of its variants, changed, with an expert dropped or aged at times."""
+        recipe, spec = self._recipe, self._spec
+        variant = int(rng.integers(len(example.recordings)))
+        recording = max(example.recordings[variant], key=lambda r: len(r.steps))
+        mirrored = example.label in self._mirror and rng.random() < recipe.mirror
+        label = self._mirror[example.label] if mirrored else example.label
+        change = Change.draw(recipe, rng, bool(mirrored))
+        decisions = []
+        last = recording.decisions_ns[-1]
+        origin = recording.steps[0].t_ns
+        for t in recording.decisions_ns:
+            moved = min(t + round(rng.uniform(-0.5, 0.5) * spec.hop_ns), last)
+            seen = (moved - origin) / spec.window_ns
+            if seen >= 0.7 or t == last:
+                decisions.append((moved, seen >= 1.0, 1.0 if seen >= 0.95 else 0.3))
+        if len(decisions) > recipe.decisions:
+            decisions = [
+                decisions[i] for i in sorted(rng.choice(len(decisions), recipe.decisions, replace=False))
+            ]
+        item = self._make(
+            example, recording, change, rng, decisions, spec.labels.index(label), size_px,
+            recipe.hybrid_samples if joint else 0,
+        )  # fmt: skip
+        if joint:
+            self._hide(item, rng)
+        return item
+
+    def _hide(self, item: Item, rng: np.random.Generator) -> None:
+        """Drop an expert, or let its newest samples be some time old. One expert always stays whole."""
+        recipe = self._recipe
+        names = ["spatial", "hybrid", "temporal"]
+        stays = rng.choice(names, p=[0.1, 0.1, 0.8])
+        for name in names:
+            share = recipe.drop_spatial if name == "spatial" else recipe.drop_expert
+            if name == stays:
+                continue
+            if rng.random() < share:
+                item.hidden_ns[name] = 1 << 60
+            elif rng.random() < recipe.age_expert:
+                item.hidden_ns[name] = round(rng.uniform(0.1, 2.5) * 1e9)
+
+    def _make(
+        self,
+        example: Example,
+        recording: Recording,
+        change: Change,
+        rng: np.random.Generator,
+        decisions: list[tuple[int, bool, float]],
+        label: int,
+        size_px: int,
+        hybrid_samples: int | None,
+    ) -> Item:
+        item = Item(decisions=decisions, label=label)
+        side = self._spec.encoder.grid
+        for s in recording.spatial:
+            patches, frame = example.store.features[s.frame, s.box]
+            if change.mirrored:
+                patches = patches.reshape(side, side, -1)[:, ::-1].reshape(side * side, -1)
+            item.spatial.append((s.t_ns, change.place(recording.scene.to_scene(s.box))))
+            item.patches.append(patches.astype(np.float32))
+            item.frames.append(frame.astype(np.float32))
+        self._add_hybrid(item, example, recording, change, rng, hybrid_samples)
+        seen_from = min(t for t, _, _ in decisions) - self._spec.window_ns
+        runs = recording.runs(self._spec.receptive_field)
+        followed = [run for run in runs if run.box != recording.small.whole]
+        # the temporal expert learns by itself from its crops: whole frames come later
+        for run in runs if hybrid_samples != 0 or not followed else followed:
+            if run.t_ns[-1] > seen_from and run.t_ns[0] <= decisions[-1][0]:
+                self._add_run(item, example, recording.small, run, change, rng, size_px)
+        return item
+
+    def _add_hybrid(
+        self, item: Item, example: Example, recording: Recording, change: Change, rng: np.random.Generator,
+        most: int | None,
+    ) -> None:  # fmt: skip
+        samples: Sequence[Sample] = recording.hybrid
+        if most is not None and most < len(samples):
+            samples = [samples[i] for i in sorted(rng.choice(len(samples), most, replace=False))]
+        if not samples:
+            return
+        stream = self._spec.streams["hybrid"]
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (stream.mean, stream.std))
+        crops = np.stack([example.store.crops[s.frame, s.box] for s in samples]).astype(np.float32)
+        item.crops = change.apply((crops / 255.0 - mean) / std, rng)
+        item.hybrid = [(s.t_ns, change.place(recording.scene.to_scene(s.box))) for s in samples]
+
+    def _add_run(
+        self, item: Item, example: Example, small: Scene, run: Run, change: Change, rng: np.random.Generator,
+        size_px: int,
+    ) -> None:  # fmt: skip
+        stream = self._spec.streams["temporal"]
+        side = size_px or stream.size_px
+        box = change.move(run.box, small)
+        pictures = np.empty((len(run.frames), 3, side, side), np.float32)
+        for i, index in enumerate(run.frames):
+            if i and index == run.frames[i - 1]:
+                pictures[i] = pictures[i - 1]
+                continue
+            picture = np.ascontiguousarray(example.store.frames[index])
+            _native.resize_area(
+                picture, box, pictures[i], stream.mean, stream.std, self._spec.fit == "letterbox"
+            )
+        item.runs.append((run, change.place(small.to_scene(box)), change.apply(pictures, rng)))
+
+
+class Collator:
+    """Joins items into a batch: pads runs of similar length, and finds what each decision sees."""
+
+    #: Runs in one group differ in length by at most this many steps, where there are enough of them.
+    SPREAD = 12
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+
+    def join(self, items: Sequence[Item]) -> Batch:
+        spec = self._spec
+        groups, temporal_tokens = self._group(items)
+        boxes: dict[str, dict[SceneBox, int]] = {"spatial": {WHOLE: 0}, "temporal": {WHOLE: 0}}
+        rows: dict[str, list] = {name: [] for name in ("spatial", "hybrid", "temporal")}
+        offsets = {"spatial": 1, "hybrid": 1}
+        labels, weights, clips, ready = [], [], [], []
+        for number, item in enumerate(items):
+            tokens = {
+                "spatial": [(t, box, offsets["spatial"] + i) for i, (t, box) in enumerate(item.spatial)],
+                "hybrid": [(t, box, offsets["hybrid"] + i) for i, (t, box) in enumerate(item.hybrid)],
+                "temporal": temporal_tokens[number],
+            }
+            offsets["spatial"] += len(item.spatial)
+            offsets["hybrid"] += len(item.hybrid)
+            for t_ns, is_ready, weight in item.decisions:
+                for name, found in tokens.items():
+                    rows[name].append(
+                        self._see(name, found, t_ns, item.hidden_ns.get(name, 0), boxes.get(name))
+                    )
+                labels.append(item.label)
+                weights.append(weight)
+                clips.append(number)
+                ready.append(is_ready)
+        width, side = spec.encoder, spec.streams["hybrid"].size_px
+        crops = [item.crops for item in items if item.crops is not None]
+        scene = spec.scene_grid
+        return Batch(
+            patches=_stack([p for i in items for p in i.patches], (width.grid**2, width.patch_width)),
+            frames=_stack([f for i in items for f in i.frames], (width.frame_width,)),
+            hybrid=torch.from_numpy(np.concatenate(crops)) if crops else torch.zeros(0, 3, side, side),
+            groups=groups,
+            spatial_slots=_slots(rows["spatial"]),
+            hybrid_slots=_slots(rows["hybrid"]),
+            temporal_slots=_slots(rows["temporal"]),
+            spatial_matrices=_matrices(boxes["spatial"], spec.encoder.grid, scene),
+            temporal_matrices=_matrices(boxes["temporal"], spec.temporal.grid, scene),
+            spatial_box=torch.from_numpy(np.stack([r[3] for r in rows["spatial"]])),
+            temporal_box=torch.from_numpy(np.stack([r[3] for r in rows["temporal"]])),
+            labels=torch.tensor(labels),
+            weights=torch.tensor(weights, dtype=torch.float32),
+            clips=torch.tensor(clips),
+            ready=torch.tensor(ready),
+        )
+
+    def _group(self, items: Sequence[Item]) -> tuple[list[RunGroup], list[list[tuple[int, SceneBox, int]]]]:
+        """Pad runs at their end, where a causal network's earlier steps do not see it."""
+        runs = sorted(
+            ((number, *run) for number, item in enumerate(items) for run in item.runs),
+            key=lambda r: len(r[3]),
+        )
+        tokens: list[list[tuple[int, SceneBox, int]]] = [[] for _ in items]
+        groups: list[RunGroup] = []
+        start, offset = 0, 1
+        while start < len(runs):
+            end = start
+            while end < len(runs) and len(runs[end][3]) <= len(runs[start][3]) + self.SPREAD:
+                end += 1
+            part = runs[start:end]
+            longest = len(part[-1][3])
+            frames = np.empty((len(part), longest, *part[0][3].shape[1:]), np.float32)
+            for row, (number, run, box, pictures) in enumerate(part):
+                frames[row, : len(pictures)] = pictures
+                frames[row, len(pictures) :] = pictures[-1]
+                first = offset + row * longest + run.warm
+                tokens[number] += [(t, box, first + i) for i, t in enumerate(run.t_ns)]
+            groups.append(RunGroup(torch.from_numpy(frames)))
+            offset += len(part) * longest
+            start = end
+        return groups, tokens
+
+    def _see(
+        self, name: str, tokens: list[tuple[int, SceneBox, int]], t_ns: int, hidden_ns: int,
+        boxes: dict[SceneBox, int] | None,
+    ) -> tuple[npt.NDArray, Float, Float, npt.NDArray]:  # fmt: skip
+        """Index, mask, meta and box number of an expert's slots at one decision; the rule of the clip forward."""
+        stream = self._spec.streams[name]
+        count = self._spec.slots(name) * stream.regions
+        index, box_of = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        mask, meta = np.zeros(count, np.float32), np.zeros((count, 5), np.float32)
+        past = [token for token in tokens if token[0] <= t_ns - hidden_ns]
+        newest = max((token[0] for token in past), default=0)
+        slot = 0
+        for time, box, number in past:
+            age_ns = t_ns - time
+            if age_ns < self._spec.window_ns or (time == newest and age_ns <= stream.stale_s * 1e9):
+                index[slot], mask[slot], meta[slot] = number, 1.0, (age_ns / 1e9, *box)
+                if boxes is not None:
+                    box_of[slot] = boxes.setdefault(box, len(boxes))
+                slot += 1
+        return index, mask, meta, box_of
+
+
+def _stack(values: list[Float], shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(values)) if values else torch.zeros(0, *shape)
+
+
+def _slots(rows: list) -> Slots:
+    index, mask, meta = (torch.from_numpy(np.stack([r[i] for r in rows])) for i in range(3))
+    return Slots(index, mask, meta)
+
+
+def _matrices(boxes: dict[SceneBox, int], n_map: int, n_scene: int) -> tuple[torch.Tensor, torch.Tensor]:
+    forth = np.stack([interpolation(box, WHOLE, n_map, n_scene) for box in boxes])
+    back = np.stack([interpolation(WHOLE, box, n_scene, n_map) for box in boxes])
+    return torch.from_numpy(forth), torch.from_numpy(back)
