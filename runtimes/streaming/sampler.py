@@ -149,7 +149,8 @@ class StreamSampler:
         assert self._native.small_shape is not None
         height, width = self._native.small_shape
         self.small = Scene(width, height, self._spec.fit)
-        boxes = {**dict.fromkeys(DIRECT, (self._whole,)), "temporal": (self.small.whole,)}
+        boxes: dict[str, tuple[Box, ...]] = dict.fromkeys(DIRECT, (self._whole,))
+        boxes["temporal"] = (self.small.whole,)
         self.plan = replace(self.plan, boxes=boxes)
 
     def _follow(self, plan: Plan) -> None:
