@@ -16,6 +16,7 @@ from vidprism_edge.runtimes.streaming.source import Frame, open_source
 
 REQUIRED = ("path", "label")
 DEFAULT_CSV = "clips.csv"
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +149,18 @@ def _read_seconds(table: Path, line: int, name: str, text: str) -> float | None:
 
 
 def read_folder(folder: str | Path, label: str) -> tuple[Entry, ...]:
-    """Every video of a folder without a CSV, under one label: negatives. Errors: :class:`UsageError`."""
-    root = Path(folder)
+    """Every video of a folder without a CSV, under one label: negatives.
+
+    The last part of the path may be a pattern, such as ``clips/idle_*.mp4``. Errors: :class:`UsageError`.
+    """
+    root, pattern = Path(folder), "*"
+    if not root.is_dir() and "*" in root.name:
+        root, pattern = root.parent, root.name
     if not root.is_dir():
         raise UsageError(f"{root} does not exist; expected a folder of videos")
-    files = [
-        f for f in sorted(root.iterdir()) if f.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov", ".webm")
-    ]
+    files = [f for f in sorted(root.glob(pattern)) if f.suffix.lower() in VIDEO_SUFFIXES]
     if not files:
-        raise UsageError(f"{root} holds no video; expected .mp4, .mkv, .avi, .mov or .webm files")
+        raise UsageError(f"{root} holds no video; expected {', '.join(VIDEO_SUFFIXES)} files")
     return tuple(Entry(f, label) for f in files)
 
 

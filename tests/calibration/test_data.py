@@ -145,5 +145,6 @@ def test_the_cache_key_follows_the_content(folder):
 
 def test_negatives_are_the_videos_of_a_folder(folder, tmp_path):
     assert {e.label for e in read_folder(folder, "none")} == {"none"}
+    assert [e.path.name for e in read_folder(folder / "a*.mp4", "none")] == ["a1.mp4", "a2.mp4"]
     with pytest.raises(UsageError, match="no video"):
         read_folder(tmp_path, "none")

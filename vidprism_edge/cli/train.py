@@ -19,7 +19,9 @@ def command(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Subject to judge on, not to learn from; repeatable.")
     ] = None,
-    negatives: Annotated[Path | None, typer.Option(help="Folder of videos in which nothing happens.")] = None,
+    negatives: Annotated[
+        Path | None, typer.Option(help="Folder (or DIR/pattern*) of videos of nothing.")
+    ] = None,
     none: Annotated[bool, typer.Option(help="Learn a class none from idle parts and negatives.")] = True,
     mirror: Annotated[
         list[str] | None,

@@ -28,9 +28,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Everything that decides the outcome of a training run beside the data."""
 
     stages: tuple[Stage, ...] = (
-        Stage(epochs=16, joint=False, rate=3e-3, size_px=80),
-        Stage(epochs=5, joint=False, rate=1e-3),
-        Stage(epochs=5, joint=True, rate=1e-3, temporal_share=0.0),
+        Stage(epochs=10, joint=False, rate=3e-3, size_px=64),
+        Stage(epochs=2, joint=False, rate=1e-3),
+        Stage(epochs=6, joint=True, rate=2e-3, temporal_share=0.0),
     )
     seed: int = 0
     batch: int = 8
@@ -45,9 +45,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drop_spatial: float = 0.4
     age_expert: float = 0.15
     #: Hybrid samples that a clip encodes each time: the others are hidden.
-    hybrid_samples: int = 4
+    hybrid_samples: int = 3
     #: Decisions of a clip that are learned from at once.
-    decisions: int = 3
+    decisions: int = 2
     box_shift: float = 0.15
     box_scale: float = 0.25
     light: float = 0.3
