@@ -168,7 +168,7 @@ class Trainer:
             nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 2.0)
             optimizer.step()
             self._constrain()
-            self._follow()
+            self._follow(epoch * steps + step)
             total += float(loss.detach())
         return total / steps
 
@@ -205,9 +205,9 @@ class Trainer:
             with torch.no_grad():
                 weight -= weight.mean(dim=2, keepdim=True)
 
-    def _follow(self) -> None:
-        """Average the weights exponentially; counters are taken as they are."""
-        keep = self._recipe.average
+    def _follow(self, step: int) -> None:
+        """Average the weights exponentially, over few steps at a stage's start; counters are taken as they are."""
+        keep = min(self._recipe.average, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, value in self._state().items():
                 if name not in self._average or not value.is_floating_point():

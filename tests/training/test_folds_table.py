@@ -1,0 +1,58 @@
+"""The table of folds says only what was measured, and names what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+
+@pytest.fixture
+def folds(root, tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("train_folds", root / "scripts/train_folds.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+def row(fold: str, top1: float) -> dict:
+    return {
+        "left_out": fold,
+        "top1": top1,
+        "clips": 20,
+        "macs_per_second": 1e9,
+        "seconds": 60,
+        "commands": ["x"],
+    }
+
+
+def test_missing_folds_are_named_and_no_mean_is_given(folds, tmp_path):
+    folds.write_table([row("4", 0.85)])
+    text = (tmp_path / "training.md").read_text()
+    assert "| 4 | 85.0% | 20 | 1000 | 60 |" in text
+    assert text.count("| missing |") == 5
+    assert "No mean yet" in text
+    assert "1, 2, 3, 5, 6" in text
+    assert "## Missing" in text
+
+
+@pytest.mark.parametrize(
+    ("tops", "verdict"),
+    [([1.0] * 5 + [0.8], "is met"), ([1.0] * 5 + [0.75], "is not met"), ([0.9] * 6, "is not met")],
+)
+def test_the_floor_is_judged_on_all_six(folds, tmp_path, tops, verdict):
+    folds.write_table([row(str(i + 1), top1) for i, top1 in enumerate(tops)])
+    text = (tmp_path / "training.md").read_text()
+    assert verdict in text
+    assert "No mean yet" not in text
+
+
+def test_commands_leave_the_fold_out_and_measure_it(folds):
+    train, export, evaluate = folds.command_of("3", "D", "N", "W")
+    assert train[train.index("--leave-out") + 1] == "3"
+    assert evaluate[evaluate.index("--subjects") + 1] == "3"
+    assert train[train.index("--output") + 1] == export[export.index("--checkpoint") + 1]
+    assert export[export.index("--output") + 1] == evaluate[2]
