@@ -36,13 +36,21 @@ json.dump({"modules": result, "heavy": sorted(set(sys.argv[1:]) & set(sys.module
 """
 
 #: These may need an extra, and then say which package is missing; all others import on a bare device.
-MAY_NEED_AN_EXTRA = ("vidprism_edge.model", "vidprism_edge.export", "vidprism_edge.calibration")
+MAY_NEED_AN_EXTRA = (
+    "vidprism_edge.model",
+    "vidprism_edge.export",
+    "vidprism_edge.calibration",
+    "vidprism_edge.training",
+)
 #: ... but these are used on a device too.
 ON_A_DEVICE = (
     "vidprism_edge.model",
     "vidprism_edge.export",
     "vidprism_edge.export.targets",
     "vidprism_edge.calibration",
+    "vidprism_edge.calibration.data",
+    "vidprism_edge.calibration.evaluation",
+    "vidprism_edge.training",
 )
 
 

@@ -121,9 +121,13 @@ def test_a_camera_that_opens_and_never_gives_a_picture_is_an_error(script: list)
 
 
 def test_opening_that_hangs_is_given_up() -> None:
+    def connect() -> FakeConnection:
+        hang()
+        return FakeConnection([])
+
     start = time.monotonic()
     with pytest.raises(SourceError, match=r"did not answer within 0\.1 s"):
-        LiveSource("fake", hang, open_timeout_s=0.1)  # type: ignore[arg-type]
+        LiveSource("fake", connect, open_timeout_s=0.1)
     assert time.monotonic() - start < 2
 
 
