@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidprism_edge.bundle import Bundle
+    from vidprism_edge.runtimes.streaming.events import Event, EventDetector, detect_events
     from vidprism_edge.runtimes.streaming.feed import Feed
     from vidprism_edge.runtimes.streaming.prediction import Prediction
     from vidprism_edge.runtimes.streaming.session import Session, stream
@@ -19,15 +20,29 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Bundle": "vidprism_edge.bundle",
+    "Event": "vidprism_edge.runtimes.streaming.events",
+    "EventDetector": "vidprism_edge.runtimes.streaming.events",
     "Feed": "vidprism_edge.runtimes.streaming.feed",
     "Frame": "vidprism_edge.runtimes.streaming.source",
     "Prediction": "vidprism_edge.runtimes.streaming.prediction",
     "Session": "vidprism_edge.runtimes.streaming.session",
+    "detect_events": "vidprism_edge.runtimes.streaming.events",
     "open_source": "vidprism_edge.runtimes.streaming.source",
     "stream": "vidprism_edge.runtimes.streaming.session",
 }
 
-__all__ = ["Bundle", "Feed", "Frame", "Prediction", "Session", "open_source", "stream"]
+__all__ = [
+    "Bundle",
+    "Event",
+    "EventDetector",
+    "Feed",
+    "Frame",
+    "Prediction",
+    "Session",
+    "detect_events",
+    "open_source",
+    "stream",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ SPEC_SCHEMA = 1
 #: The experts, in the order in which reports list them. The analyzer is run like one and gated like one.
 EXPERTS = ("spatial", "hybrid", "temporal")
 STREAMS = ("analyzer", *EXPERTS)
+#: The class of everything that is no action. It is never an event.
+NONE = "none"
 #: The components of arch ``vidprism``, each one graph, in the order in which data pass through them.
 COMPONENTS = ("analyzer", "spatial", "temporal", "hybrid_encode", "hybrid_attend", "fusion", "head")
 
@@ -107,6 +109,31 @@ class HybridSpec(_Value, frozen=True, kw_only=True):
     heads: int
 
 
+class EventSpec(_Value, frozen=True, kw_only=True):
+    """When decisions over time are an event; see :class:`~vidprism_edge.runtimes.streaming.events.EventDetector`."""
+
+    #: Hysteresis of the activity (1 − score of ``none``): an event begins above ``enter`` and ends below ``leave``.
+    enter: float = 0.6
+    leave: float = 0.4
+    #: Time constant with which scores are smoothed before that; 0: not at all.
+    smoothing_s: float = 0.5
+    #: An event is told once it has lasted so long …
+    least_s: float = 0.5
+    #: … and the mean score of its label is at least this.
+    least_score: float = 0.5
+    #: A label that is best for so long, after another was, is an event of its own.
+    split_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.leave <= self.enter < 1:
+            raise UsageError(f"enter is {self.enter}, leave is {self.leave}; expected 0 < leave <= enter < 1")
+        if min(self.smoothing_s, self.least_s, self.split_s) < 0 or not 0 <= self.least_score < 1:
+            raise UsageError(
+                f"smoothing_s is {self.smoothing_s}, least_s {self.least_s}, split_s {self.split_s}, least_score "
+                f"{self.least_score}; expected durations of 0 or more and a score from 0 to less than 1"
+            )
+
+
 class ModelSpec(_Value, frozen=True, kw_only=True):
     """Everything that defines a VidPrism network and the sampling that it was made for."""
 
@@ -134,6 +161,8 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
     small_px: int = 320
     #: How the native core measures block motion: every row, or the average of each four.
     motion_map: Literal["averaged", "exact"] = "averaged"
+    #: When decisions over time are an event.
+    events: EventSpec = EventSpec()
 
     def __post_init__(self) -> None:
         if self.schema != SPEC_SCHEMA:

@@ -21,6 +21,7 @@ from vidprism_edge.runtimes.display.palette import (
     rate_text,
     reason_text,
 )
+from vidprism_edge.runtimes.streaming.events import Event
 from vidprism_edge.runtimes.streaming.prediction import UNTRAINED, Prediction, StreamCounts, Summary
 
 TOP = 3
@@ -65,13 +66,16 @@ class LiveTable:
         read: int,
         dropped: int | Mapping[str, int],
         latency_ms: float | None = None,
+        event: Event | None = None,
     ) -> None:
-        """Show one decision. ``dropped``: the number of lost frames, or the numbers by reason."""
+        """Show one decision. ``dropped``: the number of lost frames, or by reason; ``event``: what goes on now."""
         if self._live is None:
             line = self._line(prediction, fps, read, dropped, latency_ms)
+            if event is not None:
+                line += f" | event {_since(event, prediction)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            self._live.update(self._picture(prediction, fps, read, dropped, latency_ms))
+            self._live.update(self._picture(prediction, fps, read, dropped, latency_ms, event))
 
     def _last_second(self, prediction: Prediction) -> dict[str, int]:
         """Return the runs per expert within the last second of the stream."""
@@ -122,6 +126,7 @@ class LiveTable:
         read: int,
         dropped: int | Mapping[str, int],
         latency_ms: float | None,
+        event: Event | None = None,
     ) -> RenderableType:
         """Return a decision as a panel of two tables."""
         head = Text.assemble(
@@ -141,6 +146,8 @@ class LiveTable:
                 Text(label, "bold" if rank == 0 else ""), bar, Text(percent_text(score), justify="right")
             )
         notes = Text("  ").join(Text(f" {note} ", "black on yellow") for note, on in _notes(prediction) if on)
+        if event is not None:
+            notes = Text.assemble(notes, (f" event {_since(event, prediction)} ", "black on green"))
         experts = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("expert", "runs", "in 1 s", "rate", "gate", "newest", "why not"):
             experts.add_column(
@@ -163,6 +170,10 @@ class LiveTable:
         return Panel(
             Group(head, "", notes, labels, "", experts), title=title, title_align="left", expand=False
         )
+
+
+def _since(event: Event, prediction: Prediction) -> str:
+    return f"{event.label} for {duration_text((prediction.t_ns - event.onset_ns) / 1e6)}"
 
 
 def _notes(prediction: Prediction) -> tuple[tuple[str, bool], ...]:
@@ -222,6 +233,9 @@ def summary_table(summary: Summary) -> RenderableType:
     table.add_row(
         "[dim]decisions[/dim]", Text(f"{summary.decisions}, of them {summary.ready} on a full window")
     )
+    if summary.events:
+        told = ", ".join(f"{name} {count}" for name, count in summary.events.items())
+        table.add_row("[dim]events[/dim]", Text(told))
     fired = Text("  ").join(
         Text(f"{name} {count}", colour_of(name)) for name, count in summary.experts_fired.items()
     )

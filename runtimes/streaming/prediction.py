@@ -102,3 +102,5 @@ class Summary(msgspec.Struct, kw_only=True):
     stages_ms: dict[str, float]
     trained: bool
     random_weights: bool
+    #: Events that ended, by label; nothing where the network is untrained.
+    events: dict[str, int] = {}

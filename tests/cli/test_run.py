@@ -17,7 +17,7 @@ import pytest
 from tests.cli.folders import Place, tree
 from tests.runtimes.streaming.made_videos import scene, write_video
 from vidprism_edge.bundle import Bundle
-from vidprism_edge.spec import STREAMS
+from vidprism_edge.spec import STREAMS, EventSpec
 
 DECISION = {"t_ns", "ready", "label", "scores", "experts_fired", "macs", "ages_ms", "skipped"}
 
@@ -134,6 +134,38 @@ def test_json_is_one_object_a_decision_and_a_summary(place, tiny_bundle, real_cl
     assert json.loads((place.work / "report.json").read_text()) == summary
     assert {p.name for p in place.work.iterdir()} == {"report.json", "timeline.png", "annotated.mp4"}
     assert (place.work / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def eventful_bundle(tiny_bundle, tmp_path_factory):
+    """The tiny bundle as if it were trained, and so easily convinced that every stream has an event."""
+    import msgspec
+
+    folder = tmp_path_factory.mktemp("eventful") / "eventful.vpbundle"
+    shutil.copytree(tiny_bundle, folder)
+    manifest = Bundle.open(folder).manifest
+    eager = EventSpec(enter=0.05, leave=0.01, least_score=0.0)
+    spec = msgspec.structs.replace(manifest.spec, events=eager)
+    msgspec.structs.replace(manifest, trained=True, spec=spec).write(folder)
+    return folder
+
+
+def test_events_are_objects_between_the_decisions_and_counted(place, eventful_bundle):
+    done = place.run("run", eventful_bundle, "--source", "synthetic:6:160x120@25", "--json")
+    assert done.returncode == 0, done.stderr
+    rows, summary = parse(done.stdout)
+    events = [row["event"] for row in rows if "event" in row]
+    decisions = [row for row in rows if "event" not in row]
+    assert [e["state"] for e in events] == ["onset", "offset"]
+    onset, offset = events
+    ready = [d["t_ns"] for d in decisions if d["ready"]]
+    assert onset["onset_ns"] == offset["onset_ns"] == ready[0]
+    assert rows[rows.index({"event": onset}) - 1]["t_ns"] == onset["told_ns"] == ready[1]
+    assert offset["offset_ns"] == ready[-1]
+    assert summary["events"] == {offset["label"]: 1}
+    told = place.run("run", eventful_bundle, "--source", "synthetic:6:160x120@25").stderr
+    assert "| event " in told
+    assert f"{offset['label']} 1" in told
 
 
 def test_people_see_a_table_that_says_untrained(place, tiny_bundle):

@@ -14,6 +14,7 @@ from vidprism_edge.cli.console import check_file, print_json, say
 from vidprism_edge.cli.interrupts import Interrupts
 from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.engines import EngineOptions
+from vidprism_edge.runtimes.streaming.events import Event, EventDetector
 from vidprism_edge.runtimes.streaming.feed import DropPolicy, Feed, Pace
 from vidprism_edge.runtimes.streaming.prediction import Prediction, Summary
 from vidprism_edge.runtimes.streaming.session import Session, stream
@@ -90,6 +91,11 @@ class Player:
             pace=options.pace,
             max_frame_age_s=options.max_frame_age_s,
         )
+        # the labels of an untrained network are no events
+        self._events = (
+            EventDetector(bundle.spec.events, bundle.spec.labels) if bundle.manifest.trained else None
+        )
+        self._event_counts: dict[str, int] = {}
         self._kept: deque[Prediction] = deque(maxlen=KEPT)
         self._always_on = round(self.session.always_on_macs)
 
@@ -126,7 +132,11 @@ class Player:
                 list(self._kept), options.timeline, title=options.title, subtitle=self._source_name,
                 always_on_macs=self._always_on,
             )  # fmt: skip
-        return Playback(self.session.summarise(self.feed), list(self._kept), interrupted)
+        if self._events is not None:
+            self._tell_events(self._events.finish())
+        summary = self.session.summarise(self.feed)
+        summary.events = self._event_counts
+        return Playback(summary, list(self._kept), interrupted)
 
     def _wants_window(self) -> bool:
         from vidprism_edge.runtimes.display.window import Window
@@ -178,11 +188,23 @@ class Player:
         self._kept.append(prediction)
         if table is None:
             print_json(prediction.as_json())
-        else:
+        current: Event | None = None
+        if self._events is not None:
+            self._tell_events(self._events.update(prediction))
+            current = self._events.current
+        if table is not None:
             counts = self.feed.counts
             table.update(  # type: ignore[attr-defined]
-                prediction, fps=fps, read=counts.read, dropped=counts.dropped, latency_ms=latency_ms
-            )
+                prediction, fps=fps, read=counts.read, dropped=counts.dropped, latency_ms=latency_ms,
+                event=current,
+            )  # fmt: skip
+
+    def _tell_events(self, events: list[Event]) -> None:
+        for event in events:
+            if event.state == "offset":
+                self._event_counts[event.label] = self._event_counts.get(event.label, 0) + 1
+            if self._options.as_json:
+                print_json({"event": event.as_json()})
 
 
 def tell_summary(playback: Playback, *, as_json: bool) -> None:

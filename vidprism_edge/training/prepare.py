@@ -15,8 +15,8 @@ from vidprism_edge.calibration.data import Clip, DataSet, Entry, Reader
 from vidprism_edge.model.analyzer import Analyzer
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
 from vidprism_edge.runtimes.streaming.source import Frame
-from vidprism_edge.spec import ModelSpec
-from vidprism_edge.training.recipe import NONE, Recipe
+from vidprism_edge.spec import NONE, ModelSpec
+from vidprism_edge.training.recipe import Recipe
 from vidprism_edge.training.recording import Float, Recorder, Recording, draw_variants
 from vidprism_edge.training.store import ClipStore
 from vidprism_edge.training.teaching import Lessons, as_function, hash_weights, make_lessons, teach

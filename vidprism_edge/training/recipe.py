@@ -8,9 +8,6 @@ import msgspec
 
 from vidprism_edge.errors import UsageError
 
-#: The class of everything that is no action.
-NONE = "none"
-
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Some epochs of the schedule. A stage that is not ``joint`` trains the temporal expert alone."""

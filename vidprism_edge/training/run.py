@@ -17,9 +17,9 @@ from vidprism_edge.calibration.data import DataSet, Entry, read_dataset, read_fo
 from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import save_checkpoint, trained_state
 from vidprism_edge.model.network import VidPrism, build
-from vidprism_edge.spec import ModelSpec
+from vidprism_edge.spec import NONE, ModelSpec
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
-from vidprism_edge.training.recipe import NONE, Recipe, read_mirror
+from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.trainer import Progress, Trainer
 
 #: Of so many clips one is asked for its idle part: they are all much alike.

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import trained_state
 from vidprism_edge.model.network import VidPrism
+from vidprism_edge.spec import NONE
 from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import Batch, encode_temporal, forward_batch
 from vidprism_edge.training.prepare import Example
-from vidprism_edge.training.recipe import NONE, Recipe, Stage
+from vidprism_edge.training.recipe import Recipe, Stage
 
 Progress = Callable[[str, int, int], None]
 
