@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vidprism_edge.calibration.data import Clip, DataSet, Entry, Reader
+from vidprism_edge.calibration.streams import count_still
 from vidprism_edge.model.analyzer import Analyzer
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
 from vidprism_edge.runtimes.streaming.source import Frame
@@ -25,8 +26,6 @@ Progress = Callable[[str, int, int], None]
 CACHE_VERSION = 1
 #: An idle clip needs so many still frames at a clip's start, and lasts so long.
 LEAST_IDLE, IDLE_S = 5, 3.5
-#: A frame has begun to move when this share of its pixels changed by this many grey levels.
-MOVED_SHARE, MOVED_GREY = 0.006, 14
 #: A variant's spatial sample may show a frame so far away whose features are there.
 NEAR_FRAMES = 4
 
@@ -50,12 +49,7 @@ def default_cache() -> Path:
 
 def make_idle(clip: Clip, seed: int) -> Clip | None:
     """The still frames at a clip's start, played forwards and backwards with fresh sensor noise; None if too few."""
-    still = 1
-    first = clip.frames[0].image.astype(np.int16)
-    for frame in clip.frames[1:]:
-        if (np.abs(frame.image.astype(np.int16) - first).max(axis=2) > MOVED_GREY).mean() > MOVED_SHARE:
-            break
-        still += 1
+    still = count_still([frame.image for frame in clip.frames])
     if still < LEAST_IDLE:
         return None
     rng = np.random.default_rng(seed)
