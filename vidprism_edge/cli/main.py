@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vidprism_edge.cli.settings import ENVIRONMENT, read_settings
+from vidprism_edge.cli.settings import bind_settings, read_settings
 from vidprism_edge.errors import VidPrismError, known
 
 PROGRAM = "vidprism-edge"
@@ -57,7 +57,11 @@ EXTRA_OF: dict[str, str] = {
 #: The operating system's refusals that a user mends, wherever they arise.
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
-_EPILOG = "People's text and progress go to stderr, results and JSON to stdout. NO_COLOR is honoured."
+_EPILOG = (
+    "People's text and progress go to stderr, results and JSON to stdout. NO_COLOR is honoured. Defaults of your own: "
+    'VIDPRISM_EDGE_RUN_SOURCE=1 in the environment, or {"run": {"source": "1"}} in ~/.config/vidprism-edge/config.json; '
+    "a flag wins."
+)
 
 
 def _version(wanted: bool) -> None:
@@ -147,14 +151,11 @@ def invoke(arguments: Sequence[str]) -> int:
     asked = arguments[0] if arguments else "--help"
     if not asked.startswith("-") and asked not in COMMANDS:
         raise known("command", asked, COMMANDS)
-    app = build([asked] if asked in COMMANDS else list(COMMANDS))
+    group: Any = typer.main.get_command(build([asked] if asked in COMMANDS else list(COMMANDS)))
+    defaults = bind_settings(group.commands, read_settings(COMMANDS))
     try:
-        result = app(
-            args=list(arguments) or ["--help"],
-            prog_name=PROGRAM,
-            standalone_mode=False,
-            auto_envvar_prefix=ENVIRONMENT,
-            default_map=read_settings(COMMANDS),
+        result = group.main(
+            args=list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False, default_map=defaults
         )
     finally:
         sys.stdout.flush()
