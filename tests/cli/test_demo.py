@@ -11,9 +11,12 @@ import pytest
 from tests.cli.folders import Place, tree
 from tests.runtimes.streaming.fake_camera import FakeSource
 from tests.runtimes.streaming.made_videos import scene, write_video
+from vidprism_edge.bundle import Bundle
 from vidprism_edge.cli import demo
 from vidprism_edge.cli.demo import StillAtEnd
 from vidprism_edge.errors import UsageError
+from vidprism_edge.runtimes.streaming.session import Session
+from vidprism_edge.runtimes.streaming.source import open_source
 
 
 @pytest.fixture
@@ -73,6 +76,20 @@ def test_the_last_picture_stands_with_a_cameras_noise():
     assert np.abs(still.mean(axis=0) - frames[2].image).max() < 4
     assert 0.5 < still[1:].std() < 3
     assert source.read() is None
+
+
+def test_the_stream_goes_on_where_the_clip_ends(tmp_path, tiny_bundle):
+    """A decoder's planes, then noisy pictures in BGR: one stream, whose windows no reset empties."""
+    write_video(tmp_path / "a.mp4", [scene(k, (160, 120)) for k in range(20)])
+    source = StillAtEnd(open_source(str(tmp_path / "a.mp4")), 0.4)
+    session = Session(Bundle.open(tiny_bundle), period_ns=source.period_ns)
+    frames = 0
+    while (frame := source.read()) is not None:
+        session.push(frame)
+        frames += 1
+    source.close()
+    assert frames == 20 + 10
+    assert session.sampler.resets == {"start": 1}
 
 
 def test_a_clip_that_is_not_installed_says_how_to_get_it(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,8 +44,9 @@ class StillAtEnd:
         frame = self._source.read()
         period = self.period_ns or 33_333_333
         if frame is not None:
-            self._last = frame
             self._picture = frame.image
+            # in BGR throughout, as the noisy pictures are: a change of format would start the stream anew
+            frame = self._last = replace(frame, pixels=self._picture)
         elif self._last is not None and self._picture is not None and self._left_ns > 0:
             self._left_ns -= period
             noise = self._rng.normal(0.0, SENSOR_NOISE, self._picture.shape)
