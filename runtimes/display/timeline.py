@@ -450,7 +450,8 @@ class _Sheet:
     def _rates(self) -> None:
         run = self.run
         self.heading(
-            "How often each expert was sampled", "samples a second that the sampler asked for; 0: not at all"
+            "How often each expert was sampled",
+            "samples a second that the sampler asked for at the moment of the decision; 0: not at all",
         )
         axes = self.axes(_PANEL, _HEADING_GAP)
         rates = {name: [p.rates_hz.get(name, 0.0) for p in run.predictions] for name in self.names}
