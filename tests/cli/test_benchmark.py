@@ -99,7 +99,8 @@ def test_a_run_that_drifts_exits_5_and_still_reports(tiny_bundle, monkeypatch, c
     def slower(self):
         latency, *rest = real(self)
         calls.append(latency)
-        return (latency + 100.0 * len(calls), *rest)  # however many queries the warm-up takes
+        # a growth that doubles the median from half to half, however many queries the warm-up takes
+        return (latency + 100.0 * 1.1 ** len(calls), *rest)
 
     monkeypatch.setattr(benchmark.Runner, "query", slower)
     assert main(["benchmark", str(tiny_bundle), "--profile", "rapid", "--json", *SOURCE]) == 5
