@@ -164,7 +164,7 @@ def opencv() -> Iterator[Finding]:
     gstreamer = (_build_line(built, "GStreamer") or "NO").startswith("YES")
     text = f"{cv2.__version__}, GUI {gui}, GStreamer {'yes' if gstreamer else 'no'}"
     if gui.upper() == "NONE":
-        advice = "a headless build: `run --video FILE` writes an annotated video; for a window, pip install opencv-python"
+        advice = "a headless build: `run --video FILE` writes what it sees; for a window, pip install opencv-python"
         yield Finding("opencv", "warn", text, advice)
     else:
         yield Finding("opencv", "ok", text)

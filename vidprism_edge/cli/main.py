@@ -58,9 +58,9 @@ EXTRA_OF: dict[str, str] = {
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 _EPILOG = (
-    "People's text and progress go to stderr, results and JSON to stdout. NO_COLOR is honoured. Defaults of your own: "
-    'VIDPRISM_EDGE_RUN_SOURCE=1 in the environment, or {"run": {"source": "1"}} in ~/.config/vidprism-edge/config.json; '
-    "a flag wins."
+    "People's text and progress go to stderr, results and JSON to stdout. NO_COLOR is honoured. Defaults of your "
+    'own: VIDPRISM_EDGE_RUN_SOURCE=1 in the environment, or {"run": {"source": "1"}} in '
+    "~/.config/vidprism-edge/config.json; a flag wins."
 )
 
 
