@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidprism_edge.errors import SourceError, UsageError
-from vidprism_edge.runtimes.streaming.source import Frame, open_source
+from vidprism_edge.runtimes.streaming.source import Frame, Source, open_source
 
 REQUIRED = ("path", "label")
 DEFAULT_CSV = "clips.csv"
@@ -173,27 +174,40 @@ class Clip:
     period_ns: int | None
 
 
-def decode(entry: Entry) -> Clip:
-    """Decode a clip through the runtime's own source. Errors: :class:`SourceError`, also where no frame is left."""
-    start_ns = round((entry.start_s or 0.0) * 1e9)
-    end_ns = None if entry.end_s is None else round(entry.end_s * 1e9)
+@contextmanager
+def play(entry: Entry) -> Iterator[tuple[Iterator[Frame], int | None]]:
+    """Open a clip through the runtime's own source → its frames one by one, and the source's period.
+
+    Timestamps and numbers count from the first frame of the part that is used. Errors: :class:`SourceError`.
+    """
     source = open_source(str(entry.path))
-    frames: list[Frame] = []
     try:
-        while (frame := source.read()) is not None:
-            if frame.t_ns >= start_ns and (end_ns is None or frame.t_ns < end_ns):
-                frames.append(frame)
+        yield _cut(source, entry), source.period_ns
     finally:
         source.close()
+
+
+def _cut(source: Source, entry: Entry) -> Iterator[Frame]:
+    start_ns = round((entry.start_s or 0.0) * 1e9)
+    end_ns = None if entry.end_s is None else round(entry.end_s * 1e9)
+    origin, index = None, 0
+    while (frame := source.read()) is not None:
+        if frame.t_ns < start_ns or (end_ns is not None and frame.t_ns >= end_ns):
+            continue
+        origin = frame.t_ns if origin is None else origin
+        yield replace(frame, t_ns=frame.t_ns - origin, index=index, reset=frame.reset if index else None)
+        index += 1
+
+
+def decode(entry: Entry) -> Clip:
+    """Decode a whole clip. Errors: :class:`SourceError`, also where no frame is left."""
+    with play(entry) as (cut, period_ns):
+        frames = list(cut)
     if len(frames) < 2:
         raise SourceError(
             f"{entry.path} has {len(frames)} frames in the part that is asked for; expected at least 2"
         )
-    origin = frames[0].t_ns
-    frames = [
-        replace(f, t_ns=f.t_ns - origin, index=i, reset=f.reset if i else None) for i, f in enumerate(frames)
-    ]
-    return Clip(entry, frames, source.period_ns)
+    return Clip(entry, frames, period_ns)
 
 
 @dataclass(slots=True)

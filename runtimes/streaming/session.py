@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -97,6 +97,8 @@ class Session:
     """Streams one camera through a bundle's experts. Push frames; predictions come out at every decision.
 
     ``gates``: ``"auto"`` lets only the needed experts fire, ``"open"`` is the always-on reference.
+    ``engine``: an engine's name, or the engines of the bundle's graphs, already loaded: they keep no state, so several
+    sessions may use them one after another.
     Errors: :class:`EngineError` where the engine is not installed, :class:`BundleError` for a damaged bundle.
     """
 
@@ -104,7 +106,7 @@ class Session:
         self,
         bundle: Bundle,
         *,
-        engine: str = "onnxruntime",
+        engine: str | Mapping[str, Engine] = "onnxruntime",
         options: EngineOptions | None = None,
         gates: str = "auto",
         max_skip_s: float = 30.0,
@@ -113,7 +115,7 @@ class Session:
     ) -> None:
         self.bundle = bundle
         self.spec = spec = bundle.spec
-        self._engines = load_engines(bundle, engine, options)
+        self._engines = load_engines(bundle, engine, options) if isinstance(engine, str) else dict(engine)
         self._macs = bundle.macs
         self.always_on_macs = always_on_macs(spec, self._macs)
         policy = policy or ContentPolicy(spec, always_open=gates == "open", max_skip_s=max_skip_s)
