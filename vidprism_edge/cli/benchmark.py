@@ -123,9 +123,10 @@ def command(
     """Measure decisions one after another: percentiles of each stage, nothing clipped; exit 5 if unsteady."""
     import msgspec
 
+    from vidprism_edge.benchmark.statistics import summarise_ms
     from vidprism_edge.bundle import Bundle
     from vidprism_edge.cli.console import check_file, choose, print_json, progress_bar
-    from vidprism_edge.report import describe_environment, peak_memory_bytes, summarise_ms
+    from vidprism_edge.report import describe_environment, peak_memory_bytes
     from vidprism_edge.runtimes.engines import EngineOptions
     from vidprism_edge.runtimes.streaming.session import Session
     from vidprism_edge.runtimes.streaming.source import open_source
@@ -210,8 +211,8 @@ def parse_percentiles(text: str) -> list[float]:
 def _show(result: dict[str, Any], percentiles: list[float]) -> None:
     from rich.table import Table
 
+    from vidprism_edge.benchmark.statistics import show_percentile
     from vidprism_edge.cli.console import print_table
-    from vidprism_edge.report import show_percentile
 
     table = Table(box=None, pad_edge=False)
     table.add_column("milliseconds a decision")
