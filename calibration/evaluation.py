@@ -5,7 +5,7 @@ A clip's label is the argmax of the mean logits over its ready decisions; ``none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import Clip, DataSet, Reader
 from vidprism_edge.errors import UsageError
-from vidprism_edge.runtimes.engines import EngineOptions
+from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.session import Session
 
 
@@ -78,11 +78,9 @@ class Evaluation:
         }
 
 
-def judge(bundle: Bundle, clip: Clip, *, engine: str, threads: int, gates: str) -> Judged:
+def judge(bundle: Bundle, clip: Clip, *, engines: Mapping[str, Engine], gates: str) -> Judged:
     """Play one clip through a fresh session."""
-    session = Session(
-        bundle, engine=engine, options=EngineOptions(threads), gates=gates, period_ns=clip.period_ns
-    )
+    session = Session(bundle, engine=engines, gates=gates, period_ns=clip.period_ns)
     made = []
     for frame in clip.frames:
         made += session.push(frame) or []
@@ -108,7 +106,7 @@ def evaluate(
     data: DataSet,
     *,
     engine: str = "onnxruntime",
-    threads: int = 0,
+    options: EngineOptions | None = None,
     gates: str = "auto",
     subjects: Sequence[str] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -117,9 +115,9 @@ def evaluate(
     check_labels(bundle, data)
     part = data if subjects is None else data.pick(subjects)
     result = Evaluation(bundle.spec.labels)
-    reader = Reader()
+    reader, engines = Reader(), load_engines(bundle, engine, options)
     for clip in reader.read(part.entries, progress):
-        result.clips.append(judge(bundle, clip, engine=engine, threads=threads, gates=gates))
+        result.clips.append(judge(bundle, clip, engines=engines, gates=gates))
     result.skipped = dict(reader.skipped)
     if not result.clips:
         raise UsageError(f"no clip in {data.root} could be read; give videos that decode")

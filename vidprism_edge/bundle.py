@@ -26,6 +26,8 @@ from vidprism_edge.spec import COMPONENTS, ModelSpec
 BUNDLE_SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
+#: Target and precision of the graphs that are in every bundle.
+REFERENCE = ("onnx", "fp32")
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -39,7 +41,10 @@ class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GraphInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One component's graph. ``file`` is relative to the bundle; ``macs`` are multiply-accumulates of one run."""
+    """One component's graph. ``file`` is relative to the bundle; ``macs`` are multiply-accumulates of one run.
+
+    The fp32 ONNX graphs are always there: the reference, which every engine runs where its target has none of its own.
+    """
 
     name: str
     file: str
@@ -48,6 +53,21 @@ class GraphInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sha256: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    #: The target that the graph was made for.
+    target: str = REFERENCE[0]
+    #: A second file that belongs to the graph (OpenVINO's weights), with its sha256.
+    weights: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def is_reference(self) -> bool:
+        return (self.target, self.precision) == REFERENCE
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """(file, sha256) of everything that the graph consists of."""
+        rest = ((self.weights, self.weights_sha256),) if self.weights else ()
+        return ((self.file, self.sha256), *rest)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +124,8 @@ class Bundle:
     def __init__(self, root: Path, manifest: Manifest) -> None:
         self.root = root
         self.manifest = manifest
-        self.graphs = {graph.name: graph for graph in manifest.graphs}
+        #: The reference graphs by component.
+        self.graphs = {graph.name: graph for graph in manifest.graphs if graph.is_reference}
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -142,9 +163,14 @@ class Bundle:
         missing = [name for name in COMPONENTS if name not in bundle.graphs]
         if missing:
             raise BundleError(f"{file} lists no graph {', '.join(missing)}; expected {', '.join(COMPONENTS)}")
-        for name in (*manifest.files, *(graph.file for graph in manifest.graphs)):
+        for name in (*manifest.files, *(file for graph in manifest.graphs for file, _ in graph.files)):
             bundle.locate(name)
         return bundle
+
+    def graphs_for(self, target: str) -> dict[str, GraphInfo]:
+        """The graphs that an engine of this target runs: its own where it has one, else the reference."""
+        own = {g.name: g for g in self.manifest.graphs if g.target == target and not g.is_reference}
+        return {name: own.get(name, reference) for name, reference in self.graphs.items()}
 
     @property
     def spec(self) -> ModelSpec:
@@ -153,7 +179,7 @@ class Bundle:
     @cached_property
     def macs(self) -> dict[str, int]:
         """Multiply-accumulates of one run of each component."""
-        return {graph.name: graph.macs for graph in self.manifest.graphs}
+        return {name: graph.macs for name, graph in self.graphs.items()}
 
     def locate(self, name: str) -> Path:
         """Return the path of a bundled file, refusing one that leaves the bundle."""
@@ -187,17 +213,19 @@ class Bundle:
             raise BundleError(f"{name} is not listed in the manifest of {self.root}")
         return self._checked(name, self.manifest.files[name])
 
-    def graph_file(self, name: str) -> Path:
-        """Return the path of a component's graph after checking its sha256."""
-        return self._checked(self.graphs[name].file, self.graphs[name].sha256)
+    def graph_file(self, graph: str | GraphInfo) -> Path:
+        """Return the path of a graph (of a component's reference, by its name) after checking its files' sha256."""
+        info = self.graphs[graph] if isinstance(graph, str) else graph
+        paths = [self._checked(file, sha256) for file, sha256 in info.files]
+        return paths[0]
 
     def check(self) -> int:
         """Check every file against its sha256; return how many there are."""
         for graph in self.manifest.graphs:
-            self.graph_file(graph.name)
+            self.graph_file(graph)
         for name in self.manifest.files:
             self.file(name)
-        return len(self.manifest.graphs) + len(self.manifest.files)
+        return sum(len(graph.files) for graph in self.manifest.graphs) + len(self.manifest.files)
 
     def golden(self, name: str) -> Iterator[tuple[str, Arrays, Arrays]]:
         """Yield (case, inputs, reference outputs) of a component's golden vectors."""

@@ -178,7 +178,9 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
                 f"hop_s is {self.hop_s}, window_s is {self.window_s}; expected 0 < hop_s <= window_s"
             )
         if self.streams["temporal"].resampler != "area":
-            raise UsageError("the temporal stream is cropped from small whole frames, which takes resampler area")
+            raise UsageError(
+                "the temporal stream is cropped from small whole frames, which takes resampler area"
+            )
         if self.receptive_field > self.slots("temporal"):
             raise UsageError(
                 f"the temporal expert sees {self.receptive_field} steps, "

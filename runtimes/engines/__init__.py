@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,27 +21,48 @@ from vidprism_edge.errors import EngineError, UsageError, known
 # leave an identifier in the home and a file among the temporary ones. Nothing of ours is sent: this must be said
 # before the library is loaded, and under the name that each version knows.
 os.environ.update(ORT_DISABLE_TELEMETRY="1", ORT_TELEMETRY_DISABLED="1")
+# importing openvino reports that to its maker, unasked, and leaves two files in the home, through a package that NNCF
+# uses too; where it cannot be imported, both take a stub
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-#: name → (module with a class ``Loader``-compatible engine, Python package that must be installed)
-ENGINES = {"onnxruntime": ("vidprism_edge.runtimes.engines.onnxruntime:OnnxRuntimeEngine", "onnxruntime")}
+#: name → (module and class of the engine, Python package that must be installed, target whose graphs it runs)
+ENGINES = {
+    "onnxruntime": ("vidprism_edge.runtimes.engines.onnxruntime:OnnxRuntimeEngine", "onnxruntime", "onnx"),
+    "openvino": ("vidprism_edge.runtimes.engines.openvino:OpenVinoEngine", "openvino", "openvino"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How engines are built. ``threads`` is the number that one graph may use; 0 leaves it to the engine."""
+    """How engines are built.
+
+    ``threads``: the number that one graph may use; 0 leaves it to the engine. ``device``: what runs the graphs, by the
+    engine's own name: CPU, GPU, NPU, AUTO (openvino), an execution provider such as CPU or CUDA (onnxruntime).
+    ``streams``: graphs that the device works on at once, for several cameras; 1 gives the lowest latency. ``cache``: a
+    folder in which the engine may keep what it has compiled; None: nothing is written.
+    """
 
     threads: int = 0
+    device: str = "CPU"
+    streams: int = 1
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise UsageError(f"threads is {self.threads}; expected 1 or more, or 0 for the engine's choice")
+        if self.streams < 1:
+            raise UsageError(f"streams is {self.streams}; expected 1 or more")
 
 
 class Engine(ABC):
-    """One graph, ready to run. Inputs and outputs are float32 arrays by name, with the shapes of the manifest."""
+    """One graph, ready to run. Inputs and outputs are float32 arrays by name, with the shapes of the manifest.
+
+    ``precision``: what the engine computes in, where it says so; the manifest's where it does not.
+    """
 
     def __init__(self, graph: GraphInfo) -> None:
         self.graph = graph
+        self.precision = graph.precision
 
     def infer(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
         """Run the graph. Raises :class:`EngineError` naming the input whose name, shape or type is wrong."""
@@ -62,17 +85,28 @@ class Engine(ABC):
 
 def list_engines() -> dict[str, bool]:
     """Return every known engine and whether its package is installed."""
-    return {name: importlib.util.find_spec(package) is not None for name, (_, package) in ENGINES.items()}
+    return {name: importlib.util.find_spec(package) is not None for name, (_, package, _) in ENGINES.items()}
 
 
 def load_engines(bundle: Bundle, engine: str, options: EngineOptions | None = None) -> dict[str, Engine]:
     """Build an engine for every graph of the bundle, after checking the graph's sha256."""
+    build, target = _find(engine)
+    options = options or EngineOptions()
+    graphs = bundle.graphs_for(target).values()
+    return {graph.name: build(graph, bundle.graph_file(graph), options) for graph in graphs}
+
+
+def load_engine(graph: GraphInfo, path: Path, engine: str, options: EngineOptions | None = None) -> Engine:
+    """Build an engine for one graph's file that is not in a bundle (yet)."""
+    build, _ = _find(engine)
+    return build(graph, path, options or EngineOptions())
+
+
+def _find(engine: str) -> tuple[Callable[[GraphInfo, Path, EngineOptions], Engine], str]:
     if engine not in ENGINES:
         raise known("engine", engine, ENGINES)
-    target, package = ENGINES[engine]
+    path, package, target = ENGINES[engine]
     if importlib.util.find_spec(package) is None:
         raise EngineError(f"engine {engine} is not installed; run `pip install 'vidprism-edge[{engine}]'`")
-    module, name = target.split(":")
-    build = getattr(importlib.import_module(module), name)
-    options = options or EngineOptions()
-    return {graph: build(bundle.graphs[graph], bundle.graph_file(graph), options) for graph in bundle.graphs}
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name), target

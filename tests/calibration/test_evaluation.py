@@ -17,6 +17,7 @@ from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.calibration.evaluation import Evaluation, Judged, draw_confusion, evaluate
 from vidprism_edge.errors import UsageError
+from vidprism_edge.runtimes.engines import EngineOptions
 
 
 def judged(label: str, said: str) -> Judged:
@@ -44,7 +45,7 @@ def test_clips_are_judged_on_the_engine(tiny_bundle, folder):
     (folder / "broken.mp4").write_bytes(b"no video")
     with (folder / "clips.csv").open("a") as table:
         table.write("broken.mp4,two,1\n")
-    result = evaluate(Bundle.open(tiny_bundle), read_dataset(folder), threads=1)
+    result = evaluate(Bundle.open(tiny_bundle), read_dataset(folder), options=EngineOptions(1))
     assert [c.path.name for c in result.clips] == ["one_1.mp4", "two_1.mp4"]
     assert [path.name for path in result.skipped] == ["broken.mp4"]
     for clip in result.clips:

@@ -41,6 +41,7 @@ MAY_NEED_AN_EXTRA = (
     "vidprism_edge.export",
     "vidprism_edge.calibration",
     "vidprism_edge.training",
+    "vidprism_edge.runtimes.engines.openvino",
 )
 #: ... but these are used on a device too.
 ON_A_DEVICE = (

@@ -64,7 +64,7 @@ def test_a_device_gets_light_dependencies_only(metadata):
 
 def test_the_extras_are_the_known_ones(metadata):
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras == {"onnxruntime", "openvino", "tensorrt", "export", "clip", "demo", "dev"}
+    assert extras == {"onnxruntime", "openvino", "tensorrt", "export", "quantise", "clip", "demo", "dev"}
 
 
 def test_the_command_is_installed(distributions, names):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vidprism_edge.cli.engine_flags import Device, EngineCache, EngineName, Streams, Threads, engine_options
 from vidprism_edge.errors import UsageError
 
 
@@ -14,8 +15,11 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="Folder written by `vidprism-edge export`.")],
     data: Annotated[Path, typer.Option(help="Folder with a CSV: path,label[,subject][,start,end].")],
     subjects: Annotated[str | None, typer.Option(help="Only these subjects, separated by commas.")] = None,
-    engine: Annotated[str, typer.Option(help="What executes the graphs.")] = "onnxruntime",
-    threads: Annotated[int, typer.Option(help="Threads of one graph; 0: the engine's choice.")] = 0,
+    engine: EngineName = "onnxruntime",
+    threads: Threads = 0,
+    device: Device = "CPU",
+    streams: Streams = 1,
+    engine_cache: EngineCache = None,
     gates: Annotated[str, typer.Option(help="auto, or open: every expert always runs.")] = "auto",
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this .png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -37,7 +41,8 @@ def command(
     chosen = [s.strip() for s in subjects.split(",") if s.strip()] if subjects is not None else None
     with progress_bar("eval") as progress:
         result = evaluate(
-            opened, read_dataset(data), engine=engine, threads=threads, gates=gates, subjects=chosen,
+            opened, read_dataset(data), engine=engine, gates=gates, subjects=chosen,
+            options=engine_options(threads, device, streams, engine_cache),
             progress=lambda done, total: progress("clips", done, total),
         )  # fmt: skip
     if result.skipped:

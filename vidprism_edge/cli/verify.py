@@ -7,22 +7,25 @@ from typing import Annotated
 
 import typer
 
+from vidprism_edge.cli.engine_flags import Device, EngineCache, EngineName, Streams, Threads, engine_options
 from vidprism_edge.errors import ParityError
 
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    engine: Annotated[str, typer.Option(help="What executes the graphs.")] = "onnxruntime",
+    engine: EngineName = "onnxruntime",
+    threads: Threads = 0,
+    device: Device = "CPU",
+    streams: Streams = 1,
+    engine_cache: EngineCache = None,
     atol: Annotated[float, typer.Option(help="Absolute part of the tolerance.")] = 1e-4,
     rtol: Annotated[float, typer.Option(help="Part of the tolerance relative to the reference.")] = 1e-4,
-    threads: Annotated[int, typer.Option(help="Threads a graph may use; 0: the engine's choice.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Check every hash, replay the golden vectors and print the largest error of every graph; exit 4 if any fails."""
     from vidprism_edge.bundle import Bundle
     from vidprism_edge.cli.console import print_json, print_table, progress_bar
     from vidprism_edge.export.verification import verify_bundle
-    from vidprism_edge.runtimes.engines import EngineOptions
 
     opened = Bundle.open(bundle)
     with progress_bar(f"verify on {engine}") as progress:
@@ -33,7 +36,12 @@ def command(
             progress(name, len(done), len(opened.graphs))
 
         report = verify_bundle(
-            opened, engine, atol=atol, rtol=rtol, options=EngineOptions(threads), progress=move
+            opened,
+            engine,
+            atol=atol,
+            rtol=rtol,
+            progress=move,
+            options=engine_options(threads, device, streams, engine_cache),
         )
     if as_json:
         print_json(report)

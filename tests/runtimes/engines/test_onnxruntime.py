@@ -64,13 +64,13 @@ def test_inputs_need_not_be_contiguous(loaded):
 
 
 def test_an_unknown_engine_lists_the_known_ones(tiny_bundle):
-    with pytest.raises(UsageError, match="unknown engine 'onnx'; known: onnxruntime"):
+    with pytest.raises(UsageError, match="unknown engine 'onnx'; known: onnxruntime, openvino"):
         load_engines(Bundle.open(tiny_bundle), "onnx")
 
 
 def test_an_engine_that_is_not_installed_says_how_to_install_it(tiny_bundle, monkeypatch):
     monkeypatch.setitem(
-        engines.ENGINES, "future", ("vidprism_edge.runtimes.engines.future:Engine", "no_such_package")
+        engines.ENGINES, "future", ("vidprism_edge.runtimes.engines.future:Engine", "no_such_package", "onnx")
     )
     assert list_engines()["future"] is False
     assert list_engines()["onnxruntime"] is True
