@@ -95,7 +95,7 @@ def hash_arrays(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])
         digest.update(f"{name}{value.shape}{value.dtype}".encode())
-        digest.update(value)
+        digest.update(value.data)
     return digest.hexdigest()
 
 

@@ -132,7 +132,7 @@ def engines() -> Iterator[Finding]:
     """Report the engines that are installed; a machine without one that runs bundles is broken."""
     from vidprism_edge.runtimes.engines import ENGINES as OURS
 
-    packages = {package for _, package in OURS.values()}
+    packages = {package for _, package, _ in OURS.values()}
     running = False
     for module, describe in ENGINES.items():
         try:
