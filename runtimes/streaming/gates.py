@@ -1,52 +1,155 @@
 """Gates: whether an expert is worth running, judged from the native core's block statistics alone.
 
-A gate is never closed for longer than its ``max_skip``, and motion reopens it at the next frame.
+A gate is never closed for longer than its ``max_skip``, and motion reopens it at the next frame. Whatever opens a
+gate has a name: ``motion``, ``scene change``, ``camera shake``, ``change`` (too slow to show between two frames),
+``light`` and ``max skip``.
 """
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vidprism_edge.errors import UsageError
+from vidprism_edge.spec import STREAMS
+
+Luma = npt.NDArray[np.float32]
+
 #: A block has changed when its luma moved by more than this many grey levels …
 LEAST_CHANGE = 4.0
-#: … and by more than this many times the camera's own noise.
-NOISE_FACTOR = 4.0
+#: … and, where the camera is noisy, by more than this many times its noise or this much above it, whichever is less.
+NOISE_FACTOR, NOISE_MARGIN = 4.0, 4.0
+#: A block's mean luma has this share of the noise that its pixels have, with room.
+MEAN_NOISE = 0.5
 #: Share of blocks that must have changed; never fewer than two.
 LEAST_SHARE = 0.002
-#: How fast the noise floor follows, per frame.
+#: How fast the noise floor follows, per frame; in a stream's first frames it is their mean.
 NOISE_RATE = 0.02
+#: A change of this share of all blocks is the light's or the camera's, not an object's.
+GLOBAL_SHARE = 0.6
+#: Light is told by a tone curve through so many medians; colours that saturate may leave this share of the change.
+TONE_KNOTS, LIGHT_SLACK = 12, 0.35
+#: A second global change within so many frames is a shake.
+SHAKE_FRAMES = 15
+#: Light alone lets an expert look once in so many seconds.
+LIGHT_EVERY_S = 5.0
+
+
+class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How sparing gates are. The defaults lose nothing worth mentioning; calibration finds cheaper ones.
+
+    By stream: ``hold_s``, how long an expert goes on after the picture has come to rest, and ``busy_interval``: while
+    something happens, every n-th grid point is sampled.
+    """
+
+    hold_s: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, 1.0))
+    busy_interval: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
+    #: While no token comes or goes, a decision is computed anew once the ages have grown by this factor; 1: always.
+    decision_growth: float = 1.0
+    #: Which expert a latency budget sheds first.
+    shed_order: tuple[str, ...] = ("spatial", "hybrid", "temporal")
+
+    def __post_init__(self) -> None:
+        for name in ("hold_s", "busy_interval"):
+            if set(getattr(self, name)) != set(STREAMS):
+                raise UsageError(f"{name} names {sorted(getattr(self, name))}, expected {sorted(STREAMS)}")
+        if min(self.hold_s.values()) < 0 or min(self.busy_interval.values()) < 1 or self.decision_growth < 1:
+            raise UsageError(
+                f"hold_s {self.hold_s}, busy_interval {self.busy_interval}, decision_growth {self.decision_growth}: "
+                "expected 0 or more seconds, intervals and a growth of 1 or more"
+            )
+        if self.busy_interval["temporal"] != 1:
+            raise UsageError("busy_interval of temporal must be 1: a convolution's past has one rate")
+        if set(self.shed_order) != set(STREAMS) - {"analyzer"} or len(self.shed_order) != 3:
+            raise UsageError(f"shed_order is {self.shed_order}, expected the three experts in some order")
 
 
 class Activity:
-    """Tells motion and slow change from the camera's noise, whose floor it learns from still blocks."""
+    """Tells motion and slow change from the camera's noise, light and shake. The noise floor is learned per camera."""
 
     def __init__(self) -> None:
         self.noise = 1.0
         self.moving = False
-        self._luma: npt.NDArray[np.float32] | None = None
+        #: What moves: ``motion``, ``scene change`` or ``camera shake``; ``light`` where nothing does; else empty.
+        self.cause = ""
+        self._luma: Luma | None = None
+        self._learned = 0
+        self._since_global = SHAKE_FRAMES + 1
 
     def observe(self, stats: npt.NDArray[np.float32]) -> None:
         """Take a frame's block statistics, float32 [3, bh, bw]: motion, energy, mean luma."""
-        motion = stats[0]
-        # the median block is still unless more than half of the picture moves
-        self.noise += NOISE_RATE * (min(float(np.median(motion)), 2.0 * self.noise + 0.5) - self.noise)
-        self.moving = self._is_change(motion)
-        self._luma = stats[2].copy()
+        motion, luma = stats[0], stats[2].copy()
+        if self._luma is not None and self._luma.shape == luma.shape:
+            self._learn(motion)
+        changed = motion > self._threshold()
+        count = int(np.count_nonzero(changed))
+        self.cause = ""
+        self._since_global += 1
+        if count >= self._least(motion.size):
+            self.cause = "motion" if count < GLOBAL_SHARE * motion.size else self._name_global(motion, luma)
+        self.moving = self.cause not in ("", "light")
+        self._luma = luma
 
-    def _is_change(self, difference: npt.NDArray[np.float32]) -> bool:
-        threshold = max(LEAST_CHANGE, NOISE_FACTOR * self.noise)
-        return int(np.count_nonzero(difference > threshold)) >= max(2, round(LEAST_SHARE * difference.size))
+    def _learn(self, motion: Luma) -> None:
+        """Follow the median block, which is still unless more than half of the picture moves."""
+        rate = max(NOISE_RATE, 1.0 / (self._learned + 2))
+        self._learned += 1
+        self.noise += rate * (min(float(np.median(motion)), 2.0 * self.noise + 0.5) - self.noise)
 
-    def reference(self) -> npt.NDArray[np.float32] | None:
+    def _threshold(self) -> float:
+        return max(LEAST_CHANGE, min(NOISE_FACTOR * self.noise, self.noise + NOISE_MARGIN))
+
+    @staticmethod
+    def _least(blocks: int) -> int:
+        return max(2, round(LEAST_SHARE * blocks))
+
+    def _name_global(self, motion: Luma, luma: Luma) -> str:
+        """What has changed (nearly) every block at once."""
+        if self._luma is not None and self._luma.shape == luma.shape:
+            # light moves all pixels of a block the same way: the block's mean moves as much as they do
+            within = motion - np.abs(luma - self._luma)
+            torn = np.count_nonzero(within > self._threshold()) >= self._least(motion.size)
+            if not torn and self._is_light(self._luma, luma, self._threshold()):
+                return "light"
+        shaken, self._since_global = self._since_global <= SHAKE_FRAMES, 0
+        if not shaken:
+            self._learned = 0  # another scene, or infra-red: its noise is another one
+        return "camera shake" if shaken else "scene change"
+
+    def _is_light(self, old: Luma, new: Luma, threshold: float) -> bool:
+        """Whether one tone curve turns the old block means into the new ones, as lamps and exposure do."""
+        if old.mean() > new.mean():  # from dark to bright, because what saturates has lost its differences
+            old, new = new, old
+        order = np.argsort(old, axis=None)
+        x, y = old.ravel()[order], new.ravel()[order]
+        parts = min(TONE_KNOTS, x.size)
+        knots_x, knots_y = (
+            np.array([np.median(part) for part in np.array_split(v, parts)], np.float64) for v in (x, y)
+        )
+        curve = np.interp(x, knots_x, knots_y)
+        for knot, neighbour, outside in ((0, 1, x < knots_x[0]), (-1, -2, x > knots_x[-1])):
+            run = knots_x[knot] - knots_x[neighbour] if parts > 1 else 0.0
+            slope = (knots_y[knot] - knots_y[neighbour]) / run if run else 1.0
+            curve[outside] = np.clip(knots_y[knot] + slope * (x[outside] - knots_x[knot]), 0.0, 255.0)
+        allowed = np.maximum(threshold, LIGHT_SLACK * np.abs(y - x))
+        return np.count_nonzero(np.abs(y - curve) > allowed) < self._least(x.size)
+
+    def reference(self) -> Luma | None:
         """The mean luma of each block now, to be compared with later."""
         return self._luma
 
-    def changed_since(self, reference: npt.NDArray[np.float32] | None) -> bool:
-        """Whether the picture differs from ``reference``: sees motion too slow to show between two frames."""
+    def difference(self, reference: Luma | None) -> str:
+        """How the picture differs from ``reference``: ``change``, ``light``, or empty.
+
+        Sees motion too slow to show between two frames.
+        """
         if reference is None or self._luma is None or reference.shape != self._luma.shape:
-            return True
-        return self._is_change(np.abs(self._luma - reference))
+            return "change"
+        threshold = max(LEAST_CHANGE, MEAN_NOISE * self.noise)
+        if np.count_nonzero(np.abs(self._luma - reference) > threshold) < self._least(reference.size):
+            return ""
+        return "light" if self._is_light(reference, self._luma, threshold) else "change"
 
 
 class Gate:
@@ -57,10 +160,11 @@ class Gate:
         self._max_skip_ns = round(max_skip_s * 1e9)
         self._always_open = always_open
         self.is_open = True
+        #: Why the gate is open, or closed.
         self.reason = "warm-up"
         self._open_until_ns = 0
         self._last_run_ns = 0
-        self._seen: npt.NDArray[np.float32] | None = None
+        self._seen: Luma | None = None
 
     def reset(self, t_ns: int, warm_up_ns: int) -> None:
         """Start anew at ``t_ns``; the gate stays open while the first window fills."""
@@ -78,13 +182,20 @@ class Gate:
         """Decide at a frame's time whether the expert may run."""
         if self._always_open:
             self.is_open, self.reason = True, "always open"
-        elif activity.moving or (self._seen is not None and activity.changed_since(self._seen)):
+            return
+        wanted = activity.cause if activity.moving else ""
+        if not wanted and self._seen is not None:
+            wanted = activity.difference(self._seen)
+        rested_ns = t_ns - self._last_run_ns
+        if wanted and wanted != "light":
             self._open_until_ns = max(self._open_until_ns, t_ns + self._hold_ns)
-            self.is_open, self.reason = True, "motion" if activity.moving else "change"
-        elif t_ns - self._last_run_ns >= self._max_skip_ns:
-            self._open_until_ns = max(self._open_until_ns, t_ns + self._hold_ns)
-            self.is_open, self.reason = True, "max skip"
+            self.is_open, self.reason = True, wanted
         elif t_ns < self._open_until_ns:
             self.is_open = True
+        elif rested_ns >= self._max_skip_ns:
+            # one look: what it finds to have changed opens the gate again
+            self.is_open, self.reason = True, "max skip"
+        elif wanted == "light" and rested_ns >= LIGHT_EVERY_S * 1e9:
+            self.is_open, self.reason = True, "light"
         else:
             self.is_open, self.reason = False, "still picture"

@@ -12,14 +12,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.runtimes.streaming.gates import Activity, Gate
+from vidprism_edge.runtimes.streaming.gates import Activity, Gate, GateSettings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
 from vidprism_edge.spec import STREAMS, ModelSpec
 
 Map = npt.NDArray[np.float32]
 
-#: How long an expert goes on after the picture has come to rest, in seconds.
-HOLD_S = 1.0
 #: A map points at something when its peak stands out of its median by this much.
 SALIENT = 0.15
 #: A region is kept while it holds this share of what the best region would hold.
@@ -38,6 +36,8 @@ class Plan:
     intervals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
     #: Why a stream's points are not sampled.
     reasons: dict[str, str] = field(default_factory=dict)
+    #: Why a stream's gate is open.
+    causes: dict[str, str] = field(default_factory=dict)
     #: One or two boxes a stream: the whole frame, and a followed region.
     boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
 
@@ -99,16 +99,25 @@ class ContentPolicy:
     a gate's ``max_skip``. With ``always_open`` every stream runs at its ceiling: the reference.
     """
 
-    def __init__(self, spec: ModelSpec, *, always_open: bool = False, max_skip_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        always_open: bool = False,
+        max_skip_s: float = 30.0,
+        settings: GateSettings | None = None,
+    ) -> None:
         if not 0 < max_skip_s <= spec.max_age_s:
             raise ValueError(
                 f"max_skip_s is {max_skip_s}, expected more than 0 and at most max_age_s, {spec.max_age_s}"
             )
         self._spec = spec
         self._always_open = always_open
+        self._settings = settings or GateSettings()
         self._activity = Activity()
         self._gates = {
-            name: Gate(hold_s=HOLD_S, max_skip_s=max_skip_s, always_open=always_open) for name in STREAMS
+            name: Gate(hold_s=self._settings.hold_s[name], max_skip_s=max_skip_s, always_open=always_open)
+            for name in STREAMS
         }
         self._scene = self._small = Scene(1, 1, spec.fit)
         self._region: Box | None = None
@@ -148,9 +157,12 @@ class ContentPolicy:
         plan = Plan(boxes={"analyzer": (whole,), "temporal": (self._follow_motion(t_ns),)})
         for name, gate in self._gates.items():
             lively = self._always_open or self._salient or self._activity.moving
-            interval = 1 if lively else self._spec.streams[name].floor_interval
+            busy = 1 if self._always_open else self._settings.busy_interval[name]
+            interval = busy if lively else max(busy, self._spec.streams[name].floor_interval)
             plan.intervals[name] = interval if gate.is_open else 0
             plan.reasons[name] = "rate" if gate.is_open else gate.reason
+            if gate.is_open:
+                plan.causes[name] = gate.reason
         for name in ("spatial", "hybrid"):
             plan.boxes[name] = (whole,) if self._region is None else (whole, self._region)
         return plan
