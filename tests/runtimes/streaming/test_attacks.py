@@ -118,7 +118,7 @@ def test_what_opened_a_gate_has_a_name(spec, idle, action):
         found = log.seen_causes(3.0, 12.0) - {"max skip"}
         assert found - {"change"} == causes, name
     cut = change(attacks.sensor_noise(1.5), pictures[:90] + [p[::-1, ::-1] for p in pictures[90:]], period_ns)
-    assert play(spec, cut, period_ns).seen_causes(5.95, 6.1) == {"scene change"}
+    assert play(spec, cut, period_ns).seen_causes(5.97, 6.03) == {"scene change"}
 
 
 def test_somebody_slower_than_a_block_a_second_is_followed(spec, idle):
