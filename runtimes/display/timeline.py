@@ -5,6 +5,7 @@ matplotlib is of the extra ``demo`` and imported inside the functions.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from collections import Counter
@@ -142,6 +143,21 @@ def chosen_labels(predictions: Sequence[Prediction]) -> tuple[list[str], list[st
     return [name for name in names if name in best], [name for name in names if name not in best]
 
 
+def check_timeline(path: Path) -> None:
+    """Say before a run what would keep :func:`draw_timeline` from drawing to ``path`` after it."""
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(
+            f"cannot draw a timeline to {path}: expected a name that ends in one of {', '.join(_FORMATS)}"
+        )
+    if path.is_dir():
+        raise UsageError(f"cannot draw a timeline to {path}: it is a folder; expected the name of a file")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise VidPrismError(
+            "a timeline needs the package matplotlib, which is not installed; "
+            "install it with: pip install 'vidprism-edge[demo]'"
+        )
+
+
 def draw_timeline(
     predictions: Sequence[Prediction],
     path: str | os.PathLike[str],
@@ -157,21 +173,11 @@ def draw_timeline(
     Raises UsageError for another extension and a path that cannot be written, VidPrismError without matplotlib.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(
-            f"cannot draw a timeline to {path}: expected a name that ends in one of {', '.join(_FORMATS)}"
-        )
-    if path.is_dir():
-        raise UsageError(f"cannot draw a timeline to {path}: it is a folder; expected the name of a file")
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise VidPrismError(
-            "a timeline needs the package matplotlib, which is not installed; "
-            "install it with: pip install 'vidprism-edge[demo]'"
-        ) from None
+    check_timeline(path)
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")

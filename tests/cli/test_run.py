@@ -74,6 +74,7 @@ def make_bad_files(folder: Path) -> None:
         (2, "--source whole.mp4 --video folder", "folder"),
         (2, "--source whole.mp4 --video a.txt", "a.txt"),
         (2, "--source whole.mp4 --timeline folder", "folder"),
+        (2, "--source whole.mp4 --timeline a.gif", "a.gif"),
         (2, "--source whole.mp4 --report folder", "folder"),
         (2, "--source whole.mp4 --window", "no window can be shown"),
     ],

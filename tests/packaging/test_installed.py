@@ -88,8 +88,16 @@ def test_the_commands_that_need_no_bundle_run(device, arguments):
     assert done.stdout
 
 
-def test_export_says_what_to_install(device):
-    done = device.command("export", "--target", "onnx", "--preset", "nano", "--output", "x.vpbundle")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export --target onnx --preset nano --output x.vpbundle",
+        "run BUNDLE --source synthetic:2 --timeline t.png",
+        "demo",
+    ],
+)
+def test_what_needs_an_extra_says_so_at_once_and_leaves_nothing(device, tiny_bundle, line):
+    done = device.command(*(str(tiny_bundle) if word == "BUNDLE" else word for word in line.split()))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "vidprism-edge[" in done.stderr

@@ -125,10 +125,8 @@ def command(
     if source is not None:
         # a wrong source is refused before the minute that an export takes
         open_source(source).close()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"--output is {output}, which is or lies in a file; expected a folder") from None
+    if any(place.is_file() for place in (output, *output.parents)):
+        raise UsageError(f"--output is {output}, which is or lies in a file; expected a folder")
     bundle = get_bundle(output / "nano.vpbundle", fresh)
     video, seconds = open_demo(source)
     say(f"streaming {video.name} through {bundle.root}")

@@ -67,7 +67,11 @@ class _Meter:
 def check_outputs(options: PlayOptions) -> None:
     """Refuse a video or timeline that cannot be written, before anything is opened."""
     check_file(options.video)
-    check_file(options.timeline)
+    if options.timeline is not None:
+        from vidprism_edge.runtimes.display.timeline import check_timeline
+
+        check_file(options.timeline)
+        check_timeline(options.timeline)
 
 
 class Player:
