@@ -27,13 +27,18 @@ def describe_environment() -> dict[str, Any]:
         "board": board.read_text(errors="replace").strip("\0\n ") if board.is_file() else None,
         "machine": platform.machine(),
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "instruction_sets": [flag for flag in _FLAGS if flag in flags],
         "os": platform.platform(),
         "python": platform.python_version(),
         "load_1min": os.getloadavg()[0],
         "tools": versions,
     }
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_cpu() -> tuple[str | None, set[str]]:
@@ -55,3 +60,12 @@ def _read_cpu() -> tuple[str | None, set[str]]:
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def resident_bytes() -> int | None:
+    """Resident size of this process now, None where the kernel does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * resource.getpagesize()

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ class Engine(ABC):
     ``precision``: what the engine computes in, where it says so; the manifest's where it does not.
     """
 
+    #: Processors that may run nodes of the graph; where it is one, every node runs there.
+    devices: tuple[str, ...] = ()
+    #: How long checking the file and building the engine took.
+    build_ms = 0.0
+
     def __init__(self, graph: GraphInfo) -> None:
         self.graph = graph
         self.precision = graph.precision
@@ -92,8 +98,12 @@ def load_engines(bundle: Bundle, engine: str, options: EngineOptions | None = No
     """Build an engine for every graph of the bundle, after checking the graph's sha256."""
     build, target = _find(engine)
     options = options or EngineOptions()
-    graphs = bundle.graphs_for(target).values()
-    return {graph.name: build(graph, bundle.graph_file(graph), options) for graph in graphs}
+    built: dict[str, Engine] = {}
+    for graph in bundle.graphs_for(target).values():
+        start = time.perf_counter()
+        built[graph.name] = build(graph, bundle.graph_file(graph), options)
+        built[graph.name].build_ms = (time.perf_counter() - start) * 1e3
+    return built
 
 
 def load_engine(graph: GraphInfo, path: Path, engine: str, options: EngineOptions | None = None) -> Engine:

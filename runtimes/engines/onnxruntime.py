@@ -55,6 +55,7 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(
                 f"ONNX Runtime could not start {provider} on this machine; check its driver, or --device CPU"
             )
+        self.devices = tuple(name.removesuffix("ExecutionProvider") for name in self._session.get_providers())
         self._outputs = [output.name for output in graph.outputs]
 
     def infer_impl(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:

@@ -99,6 +99,8 @@ class Session:
     ``gates``: ``"auto"`` lets only the needed experts fire, ``"open"`` is the always-on reference.
     ``engine``: an engine's name, or the engines of the bundle's graphs, already loaded: they keep no state, so several
     sessions may use them one after another.
+    ``engine``: an engine's name, or the engines of the bundle's graphs, already loaded: they keep no state, so several
+    sessions may use them one after another.
     Errors: :class:`EngineError` where the engine is not installed, :class:`BundleError` for a damaged bundle.
     """
 

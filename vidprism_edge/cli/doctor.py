@@ -50,11 +50,12 @@ def machine() -> Iterator[Finding]:
     """Report the board, its processor and memory, and the system that runs on it."""
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from vidprism_edge.report import count_cores
+
     memory_gib = psutil.virtual_memory().total / 1024**3
     board = _read("/proc/device-tree/model")
     name = board or _field("/proc/cpuinfo", "model name") or platform.processor() or "unknown processor"
-    yield Finding("machine", "ok", f"{name}, {platform.machine()}, {cores} cores, {memory_gib:.1f} GiB")
+    yield Finding("machine", "ok", f"{name}, {platform.machine()}, {count_cores()} cores, {memory_gib:.1f} GiB")
     l4t = _read("/etc/nv_tegra_release").partition(", GCID")[0].lstrip("# ")
     try:
         system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())

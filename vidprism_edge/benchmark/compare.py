@@ -1,0 +1,73 @@
+"""Two results side by side: ratios with confidence intervals, of runs that may be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vidprism_edge.benchmark.device.fingerprint import tell_differences
+from vidprism_edge.benchmark.request import SCENARIOS
+from vidprism_edge.benchmark.statistics import compare_samples, percentile_statistic
+from vidprism_edge.benchmark.stopping import least_samples
+from vidprism_edge.benchmark.tell import as_request
+
+
+def tell_incomparable(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """What stands against comparing: another device, bundle, scenario or source, or a run that is not valid."""
+    reasons = [f"device, {difference}" for difference in tell_differences(first["device"], second["device"])]
+    if first["bundle"]["graphs"] != second["bundle"]["graphs"]:
+        presets = f"{first['bundle']['preset']} and {second['bundle']['preset']}"
+        reasons.append(f"bundle, the graphs differ: {presets}")
+    one, two = as_request(first), as_request(second)
+    for name in ("scenario", "source"):
+        if getattr(one, name) != getattr(two, name):
+            reasons.append(f"{name}: {getattr(one, name)} and {getattr(two, name)}")
+    for number, result in (("first", first), ("second", second)):
+        if not result["valid"]:
+            reasons.append(f"the {number} run is not valid: {'; '.join(result['reasons'])}")
+    return reasons
+
+
+def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Ratios second / first with 99 % intervals: below 1 the second is faster.
+
+    ``ratios``: statistic → ``ratio``, ``low``, ``high``, ``verdict`` (``faster``, ``slower``, ``no difference seen``).
+    """
+    one, two = first["samples"]["latency_ms"], second["samples"]["latency_ms"]
+    scenario = SCENARIOS[as_request(first).scenario]
+    percentiles = sorted({50.0, 90.0, scenario.percentile or 90.0})
+    fewest = min(len(one), len(two))
+    ratios = {"mean": _ratio(*compare_samples(one, two, lambda values: float(np.mean(values))))}
+    for percentile in percentiles:
+        if fewest >= least_samples(percentile):
+            found = compare_samples(one, two, percentile_statistic(percentile))
+            ratios[f"p{percentile:g}"] = _ratio(*found)
+    stages = {
+        name: {
+            "first_ms": float(np.mean(first["samples"]["stages_ms"][name])),
+            "second_ms": float(np.mean(second["samples"]["stages_ms"][name])),
+        }
+        for name in first["samples"]["stages_ms"].keys() & second["samples"]["stages_ms"].keys()
+    }
+    return {
+        "different": tell_differing_flags(first, second),
+        "measured": scenario.measured,
+        "ratios": ratios,
+        "stages": dict(sorted(stages.items(), key=lambda item: -item[1]["first_ms"])),
+    }
+
+
+def _ratio(ratio: float, low: float, high: float) -> dict[str, Any]:
+    verdict = "faster" if high < 1 else "slower" if low > 1 else "no difference seen"
+    return {"ratio": ratio, "low": low, "high": high, "verdict": verdict}
+
+
+def tell_differing_flags(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """The flags in which the two requests differ: what is compared."""
+    one, two = as_request(first), as_request(second)
+    return [
+        f"{name}: {getattr(one, name)} and {getattr(two, name)}"
+        for name in one.__struct_fields__
+        if getattr(one, name) != getattr(two, name)
+    ]

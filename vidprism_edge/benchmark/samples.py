@@ -1,0 +1,57 @@
+"""The raw samples of a run: nothing is clipped, averaged or left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Query:
+    """What one query took. ``ready``: the window was full; ``entries``: how often a stage's clock was read."""
+
+    latency_ms: float
+    stages_ms: dict[str, float]
+    macs: int = 0
+    frames: int = 0
+    decisions: int = 1
+    ready: bool = True
+    entries: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Samples:
+    """Milliseconds a query: the whole and each stage; ``at_s``: when each ended, on the monitor's clock."""
+
+    latency_ms: list[float] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    stages_ms: dict[str, list[float]] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
+    macs: int = 0
+    frames: int = 0
+    decisions: int = 0
+    entries: int = 0
+    #: What a scenario alone has: drops, deadline misses, throughput.
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, query: Query, at_s: float) -> None:
+        """Keep one query."""
+        for name, spent in query.stages_ms.items():
+            # a stage that did not run in the queries before cost nothing there
+            self.stages_ms.setdefault(name, [0.0] * len(self.latency_ms)).append(spent)
+        self.latency_ms.append(query.latency_ms)
+        self.at_s.append(at_s)
+        for values in self.stages_ms.values():
+            if len(values) < len(self.latency_ms):
+                values.append(0.0)
+        for name, runs in query.runs.items():
+            self.runs[name] = self.runs.get(name, 0) + runs
+        self.macs += query.macs
+        self.frames += query.frames
+        self.decisions += query.decisions
+        self.entries += query.entries
+
+    def raw(self) -> dict[str, Any]:
+        """What a file keeps, from which every number of the report can be made again."""
+        return {"latency_ms": self.latency_ms, "at_s": self.at_s, "stages_ms": self.stages_ms}
