@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprism_edge.benchmark.plots import can_draw, draw_all
+from vidprism_edge.benchmark.request import make_flags
 from vidprism_edge.benchmark.statistics import show_percentile
 from vidprism_edge.benchmark.tell import as_request, tell_notes
 
@@ -71,9 +72,4 @@ def _device_rows(result: dict[str, Any]) -> list[str]:
 
 def repeat_command(result: dict[str, Any]) -> str:
     """The command that measures the same again."""
-    request = as_request(result)
-    given = [
-        f"--scenario {request.scenario}", f"--profile {request.profile}", f"--source {request.source}",
-        f"--engine {request.engine}", f"--threads {request.threads}", f"--gates {request.gates}",
-    ]  # fmt: skip
-    return f"vidprism-edge benchmark BUNDLE {' '.join(given)}"
+    return f"vidprism-edge benchmark BUNDLE {make_flags(as_request(result))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,3 +109,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def seconds(self) -> float:
         """The least time."""
         return PROFILES[self.profile].seconds
+
+
+def make_flags(request: Request) -> str:
+    """The flags of a request, quoted for a shell. An engine's cache is the device's own affair."""
+    given = {
+        "scenario": request.scenario, "profile": request.profile, "source": request.source, "engine": request.engine,
+        "threads": request.threads, "device": request.device, "streams": request.streams, "gates": request.gates,
+        "warmup-ms": f"{request.warmup_ms:g}", "deadline-ms": f"{request.deadline_ms:g}",
+        "percentiles": ",".join(f"{p:g}" for p in request.percentiles),
+    }  # fmt: skip
+    flags = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
+    return " ".join([*flags, "--start" if request.start else "--no-start"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +15,12 @@ from vidprism_edge.benchmark.request import (
     SCENARIOS,
     Request,
 )
-from vidprism_edge.cli.engine_flags import Device, EngineCache, EngineName, Streams, Threads, engine_options
+from vidprism_edge.cli.engine_flags import EngineCache, EngineName, Streams, Threads, engine_options
 from vidprism_edge.errors import BenchmarkError, UsageError, VidPrismError
 
 if TYPE_CHECKING:
     from vidprism_edge.benchmark.results import Limit
+    from vidprism_edge.bundle import Bundle
 
 _DEFAULT = ",".join(f"{p:g}" for p in DEFAULT_PERCENTILES)
 
@@ -30,7 +32,9 @@ def command(
     profile: Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}: how long.")] = "normal",
     engine: EngineName = "onnxruntime",
     threads: Threads = 0,
-    device: Device = "CPU",
+    device: Annotated[
+        str, typer.Option(help="As for run; or ssh://user@host: measure on that machine, on its CPU.")
+    ] = "CPU",
     streams: Streams = 1,
     engine_cache: EngineCache = None,
     gates: Annotated[str, typer.Option(help="auto or open.")] = "auto",
@@ -52,6 +56,12 @@ def command(
     draw: Annotated[
         Path | None, typer.Option(help="No measurement: write a report folder's Markdown and pictures anew.")
     ] = None,
+    pack: Annotated[
+        Path | None, typer.Option(help="No measurement: a folder to carry to a device, with run.sh in it.")
+    ] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="With --pack or ssh: the wheel to install [an archive of the source].")
+    ] = None,
     fail_above: Annotated[
         str | None, typer.Option(help="Exit 1 above a limit, as in p90=30ms,max=1s (p: by early stopping).")
     ] = None,
@@ -62,7 +72,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Measure decisions by MLPerf's scenarios; nothing is clipped, and an unsteady or disturbed run exits 5."""
+    from vidprism_edge.benchmark.remote import Address, run_there
     from vidprism_edge.benchmark.results import limit_percentiles, parse_limits
+    from vidprism_edge.bundle import Bundle
 
     if compare is not None:
         compare_reports(*compare, allow_different=allow_different, as_json=as_json)
@@ -74,7 +86,10 @@ def command(
         raise UsageError(
             "no bundle was given; expected the folder of one, or --compare A B, or --draw FOLDER"
         )
+    there = Address.parse(device) if "://" in device else None
+    device = "CPU" if there else device
     engine_options(threads, device, streams, engine_cache)
+    check_file_exists(wheel)
     limits = parse_limits(fail_above)
     wanted = dict.fromkeys((*parse_percentiles(percentiles), *limit_percentiles(limits)))
     request = make_request(
@@ -83,7 +98,24 @@ def command(
         warmup_ms=warmup_ms, percentiles=tuple(wanted), deadline_ms=deadline_ms, start=start,
     )  # fmt: skip
     check_report(report)
-    _measure(bundle, request, limits, report, as_json=as_json)
+    if pack is not None:
+        pack_for_device(bundle, request, pack, wheel)
+        return
+    opened = Bundle.open(bundle)
+    encoded = _measure(opened, request) if there is None else run_there(there, opened, request, wheel)
+    _finish(encoded, limits, report, as_json=as_json)
+
+
+def pack_for_device(bundle: Path, request: Request, folder: Path, wheel: Path | None) -> None:
+    """Write the folder that is carried by hand."""
+    from vidprism_edge.benchmark.remote import pack
+    from vidprism_edge.bundle import Bundle
+    from vidprism_edge.cli.console import say
+
+    pack(Bundle.open(bundle), request, folder, wheel)
+    say(
+        f"carry {folder} to the device, run sh run.sh in it, bring its folder result back: benchmark --draw result"
+    )
 
 
 def make_request(**fields: Any) -> Request:
@@ -98,6 +130,12 @@ def make_request(**fields: Any) -> Request:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} is {fields[name]:g}; expected a number of milliseconds, 0 or more")
     return Request(**fields)
+
+
+def check_file_exists(path: Path | None) -> None:
+    """Refuse a wheel that is not there, before anything is packed."""
+    if path is not None and not path.is_file():
+        raise UsageError(f"--wheel is {path}, which is no file; expected a wheel or a source archive")
 
 
 def check_report(report: Path | None) -> None:
@@ -116,26 +154,29 @@ def check_report(report: Path | None) -> None:
         raise UsageError(f"cannot write {report}: it exists and is not an empty folder; give another name")
 
 
-def _measure(
-    bundle: Path, request: Request, limits: list[Limit], report: Path | None, *, as_json: bool
-) -> None:
+def _measure(bundle: Bundle, request: Request) -> bytes:
+    """Measure here → the encoded result."""
     from vidprism_edge.benchmark.measure import measure
-    from vidprism_edge.benchmark.publish import publish
-    from vidprism_edge.benchmark.results import check_limits, encode_result
-    from vidprism_edge.bundle import Bundle
-    from vidprism_edge.cli.console import print_json, progress_bar
+    from vidprism_edge.benchmark.results import encode_result
+    from vidprism_edge.cli.console import progress_bar
 
-    opened = Bundle.open(bundle)
-    with progress_bar(f"benchmark {opened.spec.preset}") as progress:
-        result, samples = measure(opened, request, progress)
-    if report is not None:
-        encoded = encode_result(result, samples)
-        if report.suffix == ".json":
-            report.write_bytes(encoded)
-        else:
-            publish(encoded, report)
+    with progress_bar(f"benchmark {bundle.spec.preset}") as progress:
+        return encode_result(*measure(bundle, request, progress))
+
+
+def _finish(encoded: bytes, limits: list[Limit], report: Path | None, *, as_json: bool) -> None:
+    """Write and print a result, and raise where it is not valid or above a limit."""
+    from vidprism_edge.benchmark.publish import publish
+    from vidprism_edge.benchmark.results import check_limits
+    from vidprism_edge.cli.console import print_json
+
+    result = json.loads(encoded)
+    if report is not None and report.suffix == ".json":
+        report.write_bytes(encoded)
+    elif report is not None:
+        publish(encoded, report)
     if as_json:
-        print_json(result)
+        print_json({name: value for name, value in result.items() if name != "samples"})
     else:
         show(result)
     if not result["valid"]:
@@ -208,10 +249,10 @@ def show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     from vidprism_edge.benchmark.statistics import show_percentile
-    from vidprism_edge.benchmark.tell import tell_notes
+    from vidprism_edge.benchmark.tell import as_request, tell_notes
     from vidprism_edge.cli.console import print_table
 
-    percentiles = result["request"].percentiles
+    percentiles = as_request(result).percentiles
     table = Table(box=None, pad_edge=False)
     table.add_column("milliseconds")
     for percentile in percentiles:
