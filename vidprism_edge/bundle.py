@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -274,3 +274,25 @@ def writing(output: Path, *, force: bool) -> Iterator[Path]:
             os.replace(folder, output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def add_files(bundle: Bundle, files: Mapping[str, bytes]) -> Bundle:
+    """Put files into a bundle, or replace them, and seal its manifest anew; returns the bundle opened again.
+
+    Errors: :class:`BundleError` for a path that leaves the bundle, :class:`UsageError` where it cannot be written.
+    """
+    try:
+        for name, data in files.items():
+            path = bundle.locate(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{os.getpid()}")
+            part.write_bytes(data)
+            os.replace(part, path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write into {bundle.root}: {error.strerror}; copy the bundle first"
+        ) from None
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = msgspec.structs.replace(bundle.manifest, files={**bundle.manifest.files, **hashes})
+    manifest.write(bundle.root)
+    return Bundle.open(bundle.root)

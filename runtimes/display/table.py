@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -216,6 +217,29 @@ def _stream_lines(counts: StreamCounts) -> Text:
     return lines
 
 
+def _add_gates(table: Table, gates: Mapping[str, Any]) -> None:
+    """Rows that say how the gates did: who was open and why, how decisions were made, what checks found."""
+    for name, expert in gates["experts"].items():
+        causes = ", ".join(f"{reason_text(cause)} {count}" for cause, count in expert["causes"].items())
+        ages = [expert[f"age_{q}_ms"] for q in ("p50", "p99", "max")]
+        told = "" if ages[0] is None else ", newest token " + " / ".join(duration_text(a) for a in ages)
+        line = f"open at {percent_text(expert['open_share'])} of the decisions, {rate_text(expert['runs_hz'])}{told}"
+        points = f"points: {expert['computed']} computed, {expert['exact']} exact reuse, "
+        points += f"{expert['approximate']} approximate"
+        table.add_row(
+            Text(f"{name} gate", colour_of(name)), Text(f"{line}\n{points}").append(f" ({causes})", "dim")
+        )
+    held = f"{gates['decisions_computed']} computed, {gates['decisions_held']} held (approximate reuse)"
+    table.add_row("[dim]fused[/dim]", Text(held))
+    if gates["shed"]:
+        shed = ", ".join(f"{name} at {count} decisions" for name, count in gates["shed"].items())
+        table.add_row("[dim]budget[/dim]", Text(f"shed {shed}", "yellow"))
+    shadow = gates["shadow"]
+    if shadow["checks"]:
+        found = f"{shadow['agreed']} of {shadow['checks']} agreed, distance {shadow['mean_distance']:.3f}"
+        table.add_row("[dim]shadow checks[/dim]", Text(f"{found}, {macs_text(shadow['macs'])} apart"))
+
+
 def summary_table(summary: Summary) -> RenderableType:
     """Return what a run added up to, as something that rich prints: every count with the sum that it belongs to."""
     table = Table.grid(padding=(0, 2))
@@ -242,6 +266,8 @@ def summary_table(summary: Summary) -> RenderableType:
     if summary.replayed:
         fired.append(f"  ({summary.replayed} of the temporal runs are replayed steps)", "dim")
     table.add_row("[dim]expert runs[/dim]", fired)
+    if summary.gates:
+        _add_gates(table, summary.gates)
     cost = macs_text(summary.macs)
     if summary.macs_always_on > 0:
         share = percent_text(summary.macs / summary.macs_always_on)
@@ -252,6 +278,8 @@ def summary_table(summary: Summary) -> RenderableType:
         "[dim]time spent[/dim]", Text(", ".join(f"{name} {duration_text(ms)}" for name, ms in stages) or "–")
     )
     warnings = []
+    if drift := summary.gates.get("shadow", {}).get("warning"):
+        warnings.append(f"Gates: {drift}.")
     if not summary.trained:
         warnings.append(f"The network is {UNTRAINED}: its labels mean nothing yet.")
     if summary.random_weights:

@@ -106,7 +106,8 @@ class Feed(Iterator[Frame]):
     wins (so the delay never grows); None takes ``drop-oldest`` for live sources and ``wait`` for files.
     ``pace``: a source that is not live is read as fast as possible, or in real time by its timestamps.
     ``max_frame_age_s``: older frames are dropped as stale, where age means something: live sources, and
-    paced files under ``drop-oldest``. ``clock``: nanoseconds, monotonic.
+    paced files under ``drop-oldest``. ``clock``: nanoseconds, monotonic. ``on_change`` is called from the feed's own
+    thread when a frame has come, and at the end.
 
     A dropped frame's ``reset`` passes to the next one that is delivered, so no window bridges a gap
     unseen. Errors of the source are raised to the consumer, once the frames before them were delivered.
@@ -120,6 +121,7 @@ class Feed(Iterator[Frame]):
         pace: Pace = "fast",
         max_frame_age_s: float = 2.0,
         clock: Callable[[], int] = time.monotonic_ns,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         if drop_policy not in (None, "wait", "drop-oldest"):
             raise ValueError(f"drop policy {drop_policy!r}; expected 'wait' or 'drop-oldest'")
@@ -130,7 +132,9 @@ class Feed(Iterator[Frame]):
         self.source = source
         self.drop_policy: DropPolicy = drop_policy or ("drop-oldest" if source.live else "wait")
         self.counts = FeedCounts()
-        self._clock = clock
+        self._clock, self._on_change = clock, on_change
+        #: When the last delivered frame was new, on the feed's clock; None where age means nothing.
+        self.due_ns: int | None = None
         self._max_age_ns = int(max_frame_age_s * 1e9)
         self._pacer = _Pacer(clock) if pace == "realtime" and not source.live else None
         self._lost_seen: dict[str, int] = {}
@@ -166,10 +170,18 @@ class Feed(Iterator[Frame]):
                 self._reset = reset
                 self.counts._discard("stale")
                 continue
-            self._reset = None
+            self._reset, self.due_ns = None, due_ns
             self.counts._deliver()
             return frame if reset == frame.reset else Frame(frame.pixels, frame.t_ns, frame.index, reset)
         raise StopIteration
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``next`` would give a frame, or the end, without waiting for a camera."""
+        if self._thread is None:
+            return True
+        with self._changed:
+            return self._slot is not None or self._ended
 
     def _take(self) -> _Waiting | None:
         """Return the next frame for the consumer, waiting for it; None at the end."""
@@ -217,6 +229,7 @@ class Feed(Iterator[Frame]):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+        self._on_change()
 
     def _put(self, waiting: _Waiting) -> None:
         with self._changed:
@@ -228,6 +241,7 @@ class Feed(Iterator[Frame]):
                     waiting = _Waiting(Frame(new.pixels, new.t_ns, new.index, old.reset), waiting.due_ns)
             self._slot = waiting
             self._changed.notify_all()
+        self._on_change()
 
     def close(self) -> None:
         """Stop reading, close the source and check the counts. Callable twice."""

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.errors import UsageError
+from vidprism_edge.bundle import Bundle
+from vidprism_edge.errors import BundleError, UsageError
 from vidprism_edge.spec import STREAMS
 
 Luma = npt.NDArray[np.float32]
@@ -32,6 +33,8 @@ GLOBAL_SHARE = 0.6
 TONE_KNOTS, LIGHT_SLACK = 12, 0.35
 #: A second global change within so many frames is a shake.
 SHAKE_FRAMES = 15
+#: What opens a gate although nothing was seen to move.
+LOOKS = ("max skip", "light")
 #: Light alone lets an expert look once in so many seconds.
 LIGHT_EVERY_S = 5.0
 
@@ -45,8 +48,14 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     hold_s: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, 1.0))
     busy_interval: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
-    #: While no token comes or goes, a decision is computed anew once the ages have grown by this factor; 1: always.
-    decision_growth: float = 1.0
+    #: A block has changed when its luma moved by this many grey levels (more where the camera is noisy) …
+    least_change: float = LEAST_CHANGE
+    #: … and a picture when this share of its blocks has; never fewer than two.
+    least_share: float = LEAST_SHARE
+    #: How long a look lasts that ``max skip`` or light asked for; 0: until the expert has run.
+    look_s: float = 0.0
+    #: While the temporal gate is closed, or has yet to see a whole window of a look, decisions repeat the one before.
+    hold_decisions: bool = False
     #: Which expert a latency budget sheds first.
     shed_order: tuple[str, ...] = ("spatial", "hybrid", "temporal")
 
@@ -54,10 +63,14 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name in ("hold_s", "busy_interval"):
             if set(getattr(self, name)) != set(STREAMS):
                 raise UsageError(f"{name} names {sorted(getattr(self, name))}, expected {sorted(STREAMS)}")
-        if min(self.hold_s.values()) < 0 or min(self.busy_interval.values()) < 1 or self.decision_growth < 1:
+        if min(*self.hold_s.values(), self.look_s) < 0 or min(self.busy_interval.values()) < 1:
             raise UsageError(
-                f"hold_s {self.hold_s}, busy_interval {self.busy_interval}, decision_growth {self.decision_growth}: "
-                "expected 0 or more seconds, intervals and a growth of 1 or more"
+                f"hold_s {self.hold_s}, look_s {self.look_s}, busy_interval {self.busy_interval}: expected 0 or more "
+                "seconds, and intervals of 1 or more"
+            )
+        if not 0 < self.least_change < 255 or not 0 <= self.least_share < 1:
+            raise UsageError(
+                f"least_change is {self.least_change}, least_share {self.least_share}; expected grey levels and a share"
             )
         if self.busy_interval["temporal"] != 1:
             raise UsageError("busy_interval of temporal must be 1: a convolution's past has one rate")
@@ -65,10 +78,33 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise UsageError(f"shed_order is {self.shed_order}, expected the three experts in some order")
 
 
+#: In a bundle, the settings that calibration chose.
+SETTINGS_FILE = "calibration/gates.json"
+
+
+class CalibratedGates(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runtime reads of :data:`SETTINGS_FILE`; the file also says how they were chosen."""
+
+    settings: GateSettings
+
+
+def load_settings(bundle: Bundle) -> GateSettings:
+    """The bundle's calibrated settings, or the defaults where it has none. Errors: :class:`BundleError`."""
+    if SETTINGS_FILE not in bundle.manifest.files:
+        return GateSettings()
+    path = bundle.file(SETTINGS_FILE)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CalibratedGates).settings
+    except (msgspec.MsgspecError, UsageError) as error:
+        raise BundleError(f"{path} does not hold gate settings: {error}; calibrate again") from None
+
+
 class Activity:
     """Tells motion and slow change from the camera's noise, light and shake. The noise floor is learned per camera."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: GateSettings | None = None) -> None:
+        settings = settings or GateSettings()
+        self._least_change, self._least_share = settings.least_change, settings.least_share
         self.noise = 1.0
         self.moving = False
         #: What moves: ``motion``, ``scene change`` or ``camera shake``; ``light`` where nothing does; else empty.
@@ -98,11 +134,10 @@ class Activity:
         self.noise += rate * (min(float(np.median(motion)), 2.0 * self.noise + 0.5) - self.noise)
 
     def _threshold(self) -> float:
-        return max(LEAST_CHANGE, min(NOISE_FACTOR * self.noise, self.noise + NOISE_MARGIN))
+        return max(self._least_change, min(NOISE_FACTOR * self.noise, self.noise + NOISE_MARGIN))
 
-    @staticmethod
-    def _least(blocks: int) -> int:
-        return max(2, round(LEAST_SHARE * blocks))
+    def _least(self, blocks: int) -> int:
+        return max(2, round(self._least_share * blocks))
 
     def _name_global(self, motion: Luma, luma: Luma) -> str:
         """What has changed (nearly) every block at once."""
@@ -133,7 +168,7 @@ class Activity:
             slope = (knots_y[knot] - knots_y[neighbour]) / run if run else 1.0
             curve[outside] = np.clip(knots_y[knot] + slope * (x[outside] - knots_x[knot]), 0.0, 255.0)
         allowed = np.maximum(threshold, LIGHT_SLACK * np.abs(y - x))
-        return np.count_nonzero(np.abs(y - curve) > allowed) < self._least(x.size)
+        return int(np.count_nonzero(np.abs(y - curve) > allowed)) < self._least(x.size)
 
     def reference(self) -> Luma | None:
         """The mean luma of each block now, to be compared with later."""
@@ -146,7 +181,7 @@ class Activity:
         """
         if reference is None or self._luma is None or reference.shape != self._luma.shape:
             return "change"
-        threshold = max(LEAST_CHANGE, MEAN_NOISE * self.noise)
+        threshold = max(self._least_change, MEAN_NOISE * self.noise)
         if np.count_nonzero(np.abs(self._luma - reference) > threshold) < self._least(reference.size):
             return ""
         return "light" if self._is_light(reference, self._luma, threshold) else "change"
@@ -155,13 +190,15 @@ class Activity:
 class Gate:
     """Opens when its expert is wanted, stays open for ``hold``, and never stays closed beyond ``max_skip``."""
 
-    def __init__(self, *, hold_s: float, max_skip_s: float, always_open: bool) -> None:
-        self._hold_ns = round(hold_s * 1e9)
+    def __init__(self, *, hold_s: float, max_skip_s: float, always_open: bool, look_s: float = 0.0) -> None:
+        self._hold_ns, self._look_ns = round(hold_s * 1e9), round(look_s * 1e9)
         self._max_skip_ns = round(max_skip_s * 1e9)
         self._always_open = always_open
         self.is_open = True
         #: Why the gate is open, or closed.
         self.reason = "warm-up"
+        #: Since when the gate has been open.
+        self.opened_ns = 0
         self._open_until_ns = 0
         self._last_run_ns = 0
         self._seen: Luma | None = None
@@ -171,31 +208,46 @@ class Gate:
         self._open_until_ns = t_ns + warm_up_ns
         self._last_run_ns = t_ns
         self._seen = None
-        self.is_open, self.reason = True, "warm-up"
+        self.is_open, self.reason, self.opened_ns = True, "warm-up", t_ns
 
     def ran(self, t_ns: int, activity: Activity) -> None:
         """The expert ran on the picture as it is now."""
         self._last_run_ns = t_ns
         self._seen = activity.reference()
 
+    def is_overdue(self, t_ns: int) -> bool:
+        """Whether the expert has rested for its max skip."""
+        return t_ns - self._last_run_ns >= self._max_skip_ns
+
+    def open_for_good(self) -> None:
+        """From now on the gate is always open."""
+        self._always_open = True
+
     def update(self, t_ns: int, activity: Activity) -> None:
         """Decide at a frame's time whether the expert may run."""
+        was_open = self.is_open
+        self.is_open, self.reason = self._judge(t_ns, activity)
+        if self.is_open and not was_open:
+            self.opened_ns = t_ns
+
+    def _judge(self, t_ns: int, activity: Activity) -> tuple[bool, str]:
         if self._always_open:
-            self.is_open, self.reason = True, "always open"
-            return
+            return True, "always open"
         wanted = activity.cause if activity.moving else ""
         if not wanted and self._seen is not None:
             wanted = activity.difference(self._seen)
-        rested_ns = t_ns - self._last_run_ns
         if wanted and wanted != "light":
             self._open_until_ns = max(self._open_until_ns, t_ns + self._hold_ns)
-            self.is_open, self.reason = True, wanted
-        elif t_ns < self._open_until_ns:
-            self.is_open = True
-        elif rested_ns >= self._max_skip_ns:
-            # one look: what it finds to have changed opens the gate again
-            self.is_open, self.reason = True, "max skip"
-        elif wanted == "light" and rested_ns >= LIGHT_EVERY_S * 1e9:
-            self.is_open, self.reason = True, "light"
-        else:
-            self.is_open, self.reason = False, "still picture"
+            return True, wanted
+        if t_ns < self._open_until_ns:
+            return True, self.reason
+        # one look: what it finds to have changed opens the gate again
+        look = ""
+        if self.is_overdue(t_ns):
+            look = "max skip"
+        elif wanted == "light" and t_ns - self._last_run_ns >= LIGHT_EVERY_S * 1e9:
+            look = "light"
+        if look:
+            self._open_until_ns = t_ns + self._look_ns
+            return True, look
+        return False, "still picture"

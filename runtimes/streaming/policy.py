@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.runtimes.streaming.gates import Activity, Gate, GateSettings
+from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
 from vidprism_edge.spec import STREAMS, ModelSpec
 
@@ -114,9 +114,16 @@ class ContentPolicy:
         self._spec = spec
         self._always_open = always_open
         self._settings = settings or GateSettings()
-        self._activity = Activity()
+        self._activity = Activity(self._settings)
+        #: What a latency budget takes: expert → ``floor`` or ``closed``.
+        self.shed: dict[str, str] = {}
         self._gates = {
-            name: Gate(hold_s=self._settings.hold_s[name], max_skip_s=max_skip_s, always_open=always_open)
+            name: Gate(
+                hold_s=self._settings.hold_s[name],
+                max_skip_s=max_skip_s,
+                always_open=always_open,
+                look_s=self._settings.look_s,
+            )
             for name in STREAMS
         }
         self._scene = self._small = Scene(1, 1, spec.fit)
@@ -135,7 +142,7 @@ class ContentPolicy:
     def reset(self, scene: Scene, small: Scene, t_ns: int) -> None:
         """Start anew: whole frames until the analyzer has seen something, all gates open for a window."""
         if (scene.width, scene.height) != (self._scene.width, self._scene.height):
-            self._activity = Activity()
+            self._activity = Activity(self._settings)
         self._scene, self._small = scene, small
         self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
         self._motion_box = self._wanted_motion_box = self._moved = None
@@ -163,9 +170,32 @@ class ContentPolicy:
             plan.reasons[name] = "rate" if gate.is_open else gate.reason
             if gate.is_open:
                 plan.causes[name] = gate.reason
+            self._shed(plan, name, t_ns)
         for name in ("spatial", "hybrid"):
             plan.boxes[name] = (whole,) if self._region is None else (whole, self._region)
         return plan
+
+    def _shed(self, plan: Plan, name: str, t_ns: int) -> None:
+        """Take from an expert what the latency budget does not allow; its max skip stays what it is."""
+        shed, gate = self.shed.get(name), self._gates[name]
+        if shed is None or not gate.is_open or gate.is_overdue(t_ns):
+            return
+        plan.intervals[name] = 0 if shed == "closed" else self._spec.streams[name].floor_interval
+        plan.reasons[name] = "budget"
+
+    def is_quiet(self, t_ns: int) -> bool:
+        """Whether a decision may repeat the one before: nothing moves, and no look has seen a whole window yet."""
+        if not self._settings.hold_decisions or self._always_open:
+            return False
+        gate = self._gates["temporal"]
+        looking = gate.reason in LOOKS and t_ns - gate.opened_ns < self._spec.window_ns
+        return not gate.is_open or looking
+
+    def open_all(self) -> None:
+        """From now on every gate is open and every rate at its ceiling; the regions stay."""
+        self._always_open, self.shed = True, {}
+        for gate in self._gates.values():
+            gate.open_for_good()
 
     def _follow_motion(self, t_ns: int) -> Box:
         """The temporal box. It changes at most once a window: a convolution's past belongs to one crop.

@@ -39,6 +39,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     stages_ms: dict[str, float]
     #: Stream times at which each expert ran since the decision before (replayed steps not among them).
     fired_ns: dict[str, tuple[int, ...]]
+    #: Why each open gate is open.
+    causes: dict[str, str] = {}
+    #: The scores are those of the decision before: the temporal gate was closed (approximate).
+    held: bool = False
+    #: What the latency budget took: expert → ``floor`` (rate) or ``closed``.
+    shed: dict[str, str] = {}
 
     @property
     def shown_label(self) -> str:
@@ -62,6 +68,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
             "skipped": self.skipped,
             "rates_hz": self.rates_hz,
             "epoch": self.epoch,
+            "causes": self.causes,
+            "held": self.held,
+            "shed": self.shed,
         }
 
 
@@ -102,5 +111,9 @@ class Summary(msgspec.Struct, kw_only=True):
     stages_ms: dict[str, float]
     trained: bool
     random_weights: bool
+    #: Age of decisions when they were made, by quantile: since capture (live, or files in real time) or reading.
+    latency_ms: dict[str, float] = {}
+    #: A :class:`~.health.GateHealth`, as plain values.
+    gates: dict[str, Any] = {}
     #: Events that ended, by label; nothing where the network is untrained.
     events: dict[str, int] = {}

@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from vidprism_edge.bundle import Arrays, Bundle
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.budget import Budget
 from vidprism_edge.runtimes.streaming.feed import Feed
-from vidprism_edge.runtimes.streaming.geometry import Box, SceneBox
+from vidprism_edge.runtimes.streaming.gates import GateSettings, load_settings
+from vidprism_edge.runtimes.streaming.geometry import SceneBox
+from vidprism_edge.runtimes.streaming.health import GateHealth, HealthLog, ShadowHealth
 from vidprism_edge.runtimes.streaming.policy import ContentPolicy, Policy
 from vidprism_edge.runtimes.streaming.prediction import Prediction, Summary
 from vidprism_edge.runtimes.streaming.sampler import Point, StreamSampler
+from vidprism_edge.runtimes.streaming.shadow import Shadow
 from vidprism_edge.runtimes.streaming.slots import TokenSlots
 from vidprism_edge.runtimes.streaming.source import Frame
+from vidprism_edge.runtimes.streaming.temporal import TemporalRunner
 from vidprism_edge.spec import STREAMS, ModelSpec
-
-Float = npt.NDArray[np.float32]
 
 #: The graph whose run counts as an expert firing.
 GRAPH_OF = {"analyzer": "analyzer", "spatial": "spatial", "hybrid": "hybrid_encode", "temporal": "temporal"}
@@ -52,55 +55,14 @@ class _Tally:
         return cls(dict.fromkeys(STREAMS, 0), {name: [] for name in STREAMS}, {})
 
 
-class TemporalRunner:
-    """The temporal expert between its epochs: its state, and the replay that begins an epoch."""
-
-    def __init__(self, spec: ModelSpec, engine: Engine) -> None:
-        self._engine = engine
-        self._field = spec.receptive_field
-        side = spec.streams["temporal"].size_px
-        self._frame = np.zeros((1, 3, side, side), np.float32)
-        self._zero = {i.name: np.zeros(i.shape, np.float32) for i in engine.graph.inputs if i.name != "frame"}
-        self.epoch = 0
-        self.stop()
-
-    def stop(self) -> None:
-        """End the epoch: the gate closed, or the stream was reset."""
-        self.box: Box | None = None
-        self._state: Arrays = self._zero
-
-    def step(self, sampler: StreamSampler, k: int, box: Box) -> tuple[Float, Float, int]:
-        """Take grid point ``k`` in ``box`` → token [D], motion map [m, m], number of steps replayed before it.
-
-        A new epoch starts from zero state and replays one receptive field through its box, so that it equals an
-        expert that had never been closed.
-        """
-        replayed = 0
-        if box != self.box:
-            self.stop()
-            self.box = box
-            self.epoch += 1
-            for past in range(max(0, k - self._field + 1), k):
-                self._advance(sampler, past, box)
-                replayed += 1
-        outputs = self._advance(sampler, k, box)
-        return outputs["token"][0], outputs["motion_map"][0], replayed
-
-    def _advance(self, sampler: StreamSampler, k: int, box: Box) -> Arrays:
-        sampler.crop_small(k, box, self._frame[0])
-        outputs = self._engine.infer({"frame": self._frame, **self._state})
-        self._state = {name: outputs[f"next_{name}"] for name in self._zero}
-        return outputs
-
-
 class Session:
     """Streams one camera through a bundle's experts. Push frames; predictions come out at every decision.
 
     ``gates``: ``"auto"`` lets only the needed experts fire, ``"open"`` is the always-on reference.
     ``engine``: an engine's name, or the engines of the bundle's graphs, already loaded: they keep no state, so several
     sessions may use them one after another.
-    ``engine``: an engine's name, or the engines of the bundle's graphs, already loaded: they keep no state, so several
-    sessions may use them one after another.
+    ``settings``: how sparing the gates are; None takes what calibration stored in the bundle, or the defaults.
+    ``budget_ms``: what the work between two decisions may take. ``shadow_share``: of the work, for shadow checks.
     Errors: :class:`EngineError` where the engine is not installed, :class:`BundleError` for a damaged bundle.
     """
 
@@ -114,13 +76,25 @@ class Session:
         max_skip_s: float = 30.0,
         period_ns: int | None = None,
         policy: Policy | None = None,
+        settings: GateSettings | None = None,
+        budget_ms: float | None = None,
+        shadow_share: float = 0.01,
     ) -> None:
         self.bundle = bundle
         self.spec = spec = bundle.spec
         self._engines = load_engines(bundle, engine, options) if isinstance(engine, str) else dict(engine)
         self._macs = bundle.macs
         self.always_on_macs = always_on_macs(spec, self._macs)
-        policy = policy or ContentPolicy(spec, always_open=gates == "open", max_skip_s=max_skip_s)
+        gated = policy is None and gates != "open"
+        settings = settings or (load_settings(bundle) if gated else GateSettings())
+        policy = policy or ContentPolicy(
+            spec, always_open=not gated, max_skip_s=max_skip_s, settings=settings
+        )
+        self._last_scores: dict[str, float] | None = None
+        self._budget = None if budget_ms is None else Budget(budget_ms, settings.shed_order)
+        self._shadow = Shadow(spec, shadow_share, self.always_on_macs, self._open_shadow) if gated else None
+        self._health = HealthLog()
+        self._decides = True
         self.sampler = StreamSampler(spec, policy, period_ns=period_ns)
         width, grid = spec.width, spec.temporal.grid
         self._slots = {
@@ -164,12 +138,32 @@ class Session:
             self._temporal.stop()
         # a frame resolves the grid for half a period beyond its own time
         predictions += self._decide_until((2 * frame.t_ns + self.sampler.period_ns - 1) // 2)
+        if self._shadow is not None and isinstance(self.sampler.policy, ContentPolicy):
+            self._shadow.push(frame, self.sampler.policy, restarted=push.reset is not None)
+            for prediction in predictions:
+                self._shadow.compare(prediction)
         return predictions
+
+    def _open_shadow(self, policy: Policy) -> Session:
+        """An always-on session on the same engines, which decides when it is asked."""
+        session = Session(self.bundle, engine=self._engines, policy=policy, period_ns=self.sampler.period_ns)
+        session._decides = False
+        return session
+
+    def decide_now(self, t_ns: int) -> Prediction:
+        """A decision at a time of the caller's, out of turn."""
+        return self._decide(t_ns, ready=True)
+
+    @property
+    def macs_spent(self) -> int:
+        """Multiply-accumulates since the beginning."""
+        return self._total.macs
 
     def _restart(self, t_ns: int) -> None:
         """The stream starts anew: no token and no state of the past may be seen again."""
         self._origin_ns, self._decided, self._analyzed = t_ns, 0, False
         self._temporal.stop()
+        self._last_scores = None
         for slots in self._slots.values():
             slots.clear()
 
@@ -247,38 +241,51 @@ class Session:
     def _decide_until(self, t_ns: int) -> list[Prediction]:
         """Make the decisions due up to and including a stream time."""
         assert self._origin_ns is not None
-        made = []
-        while (due := self._origin_ns + (self._decided + 1) * self.spec.hop_ns) <= t_ns:
+        made: list[Prediction] = []
+        while self._decides and (due := self._origin_ns + (self._decided + 1) * self.spec.hop_ns) <= t_ns:
             self._decided += 1
             made.append(self._decide(due, ready=due - self._origin_ns >= self.spec.window_ns))
         return made
 
     def _decide(self, t_ns: int, *, ready: bool, partial: bool = False) -> Prediction:
         views = {name: slots.view(t_ns) for name, slots in self._slots.items()}
-        inputs = {name: array for view, _ in views.values() for name, array in view.items()}
+        policy = self.sampler.policy
+        quiet = isinstance(policy, ContentPolicy) and policy.is_quiet(t_ns)
+        held = quiet and self._last_scores is not None
+        if not held:
+            inputs = {name: array for view, _ in views.values() for name, array in view.items()}
+            self._last_scores = self._compute(inputs)
+        assert self._last_scores is not None
+        scores = dict(self._last_scores)
+        self._decisions += 1
+        self._ready += ready
+        ages_ms = {name: None if age is None else age * 1e3 for name, (_, age) in views.items()}
+        return self._report(t_ns, ready, partial, scores, ages_ms, held)
+
+    def _compute(self, inputs: Arrays) -> dict[str, float]:
+        """Fuse the tokens that a decision sees → the score of each label."""
         attend = {i.name for i in self._engines["hybrid_attend"].graph.inputs}
         attended = self._infer("hybrid_attend", {name: a for name, a in inputs.items() if name in attend})
         fused = self._infer("fusion", {**inputs, "hybrid_tokens": attended["tokens"]})
         logits = self._infer("head", {"vector": fused["vector"]})["logits"][0].astype(np.float64)
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
-        labels = self.spec.labels
-        self._decisions += 1
-        self._ready += ready
-        return self._report(
-            t_ns, ready, partial, labels[int(scores.argmax())], dict(zip(labels, scores.tolist(), strict=True)),
-            {name: None if age is None else age * 1e3 for name, (_, age) in views.items()},
-        )  # fmt: skip
+        return dict(zip(self.spec.labels, scores.tolist(), strict=True))
 
     def _report(
         self,
         t_ns: int,
         ready: bool,
         partial: bool,
-        label: str,
         scores: dict[str, float],
         ages_ms: dict[str, float | None],
+        held: bool,
     ) -> Prediction:
+        policy = self.sampler.policy
+        shed = dict(policy.shed) if isinstance(policy, ContentPolicy) else {}
+        if self._budget is not None and isinstance(policy, ContentPolicy):
+            self._budget.spent(sum(self._tally.stages_ms.values()))
+            policy.shed = self._budget.shed
         tally, self._tally = self._tally, _Tally.empty()
         plan, spec = self.sampler.plan, self.spec
         followed = {
@@ -287,11 +294,11 @@ class Session:
         motion_box = plan.boxes["temporal"][0]
         if motion_box != self.sampler.small.whole:
             followed["temporal"] = self.sampler.small.to_other(motion_box, self.sampler.scene)
-        return Prediction(
+        prediction = Prediction(
             t_ns=t_ns,
             ready=ready,
             partial=partial,
-            label=label,
+            label=max(scores, key=scores.__getitem__),
             scores=scores,
             experts_fired=tally.fired,
             replayed=tally.replayed,
@@ -308,7 +315,12 @@ class Session:
             trained=self.bundle.manifest.trained,
             stages_ms=tally.stages_ms,
             fired_ns={name: tuple(times) for name, times in tally.fired_ns.items()},
+            causes=dict(plan.causes),
+            held=held,
+            shed=shed,
         )
+        self._health.note(prediction)
+        return prediction
 
     def finish(self) -> list[Prediction]:
         """The stream has ended: a stream shorter than a window still gets one decision, marked partial."""
@@ -316,6 +328,11 @@ class Session:
         if self._ready or self._origin_ns is None:
             return []
         return [self._decide(self._last_ns, ready=True, partial=True)]
+
+    def health(self) -> GateHealth:
+        """How the gates have done so far."""
+        shadow = ShadowHealth() if self._shadow is None else self._shadow.health
+        return self._health.report(self._total.fired, self.sampler.counts, self._video_ns / 1e9, shadow)
 
     def summarise(self, feed: Feed) -> Summary:
         """Add up the whole run. The counts are checked: every frame and grid point is accounted for."""
@@ -340,6 +357,7 @@ class Session:
             stages_ms={name: round(ms, 3) for name, ms in total.stages_ms.items()},
             trained=self.bundle.manifest.trained,
             random_weights=self.bundle.manifest.random_weights,
+            gates=msgspec.to_builtins(self.health()),
         )
 
 

@@ -77,6 +77,10 @@ def make_bad_files(folder: Path) -> None:
         (2, "--source whole.mp4 --timeline a.gif", "a.gif"),
         (2, "--source whole.mp4 --report folder", "folder"),
         (2, "--source whole.mp4 --window", "no window can be shown"),
+        (2, "--source whole.mp4 --budget-ms 0", "--budget-ms is 0"),
+        (2, "--source whole.mp4 --metrics nowhere/m.prom", "nowhere"),
+        (2, "--source whole.mp4 --metrics 99999", "cannot listen"),
+        (2, "--source whole.mp4 --source whole.mp4 --timeline a.png", "--timeline shows one source"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(place, tiny_bundle, code, arguments, says):
@@ -167,6 +171,50 @@ def test_events_are_objects_between_the_decisions_and_counted(place, eventful_bu
     told = place.run("run", eventful_bundle, "--source", "synthetic:6:160x120@25").stderr
     assert "| event " in told
     assert f"{offset['label']} 1" in told
+
+
+def test_several_sources_in_one_process_say_whose_they_are(place, eventful_bundle):
+    """With metrics in a file, and a budget that is far too small."""
+    sources = ["--source", "synthetic:5:160x120@25", "--source", "synthetic:4:96x64@25"]
+    done = place.run(
+        "run", eventful_bundle, *sources, "--json", "--metrics", "m.prom", "--budget-ms", "0.01", "--report", "r.json"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    names = sorted({row["source"] for row in rows})
+    assert len(names) == 2
+    summaries = {row["source"]: row["summary"] for row in rows if "summary" in row}
+    assert sorted(s["frames"]["delivered"] for s in summaries.values()) == [100, 125]
+    for name, summary in summaries.items():
+        decisions = [row for row in rows if row["source"] == name and "t_ns" in row]
+        assert len(decisions) == summary["decisions"]
+        assert summary["gates"]["shed"]["spatial"] > 0
+        assert sum(summary["events"].values()) == 1
+        assert summary["latency_ms"]["1"] > 0
+    assert json.loads((place.work / "r.json").read_text()) == summaries
+    metrics = (place.work / "m.prom").read_text()
+    for name in names:
+        assert f'vidprism_edge_shed_decisions_total{{source="{name}",expert="spatial"}}' in metrics
+
+
+def test_metrics_are_served_on_this_machine_alone(tmp_path):
+    import urllib.error
+    import urllib.request
+
+    from vidprism_edge.cli.metrics import MetricsOutput
+
+    with MetricsOutput("0") as output:
+        output.update(lambda: "a 1\n")
+        output.update(lambda: "never asked for within a second\n")
+        address = f"http://127.0.0.1:{output.port}"
+        with urllib.request.urlopen(f"{address}/metrics") as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            assert answer.read() == b"a 1\n"
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{address}/else")
+        output.update(lambda: "a 2\n", last=True)
+        with urllib.request.urlopen(f"{address}/metrics") as answer:
+            assert answer.read() == b"a 2\n"
 
 
 def test_people_see_a_table_that_says_untrained(place, tiny_bundle):

@@ -116,8 +116,9 @@ def command(
     fresh: Annotated[bool, typer.Option(help="Export the bundle anew.")] = False,
 ) -> None:
     """Export preset nano, stream a video through it, and leave a bundle, an annotated video and a timeline picture."""
+    from vidprism_edge.cli.channel import PlayOptions
     from vidprism_edge.cli.console import say
-    from vidprism_edge.cli.player import Player, PlayOptions, tell_summary
+    from vidprism_edge.cli.player import Player, tell_summary
     from vidprism_edge.runtimes.streaming.source import open_source
 
     if duration is not None and not duration > 0:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "Show what is in a bundle.",
     "train": "Train a network on a folder of labelled clips.",
     "eval": "Measure a bundle's accuracy on a folder of labelled clips.",
+    "calibrate": "Choose how sparing the gates may be, on your own video.",
     "run": "Stream a camera, file or network source through a bundle.",
     "benchmark": "Measure a bundle on this machine.",
     "targets": "List what a model can be exported to.",

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 from vidprism_edge.bundle import Bundle
+from vidprism_edge.cli.channel import Channel, PlayOptions
 from vidprism_edge.cli.console import check_file, print_json, say
 from vidprism_edge.cli.interrupts import Interrupts
+from vidprism_edge.cli.metrics import MetricsOutput
 from vidprism_edge.errors import UsageError
-from vidprism_edge.runtimes.engines import EngineOptions
-from vidprism_edge.runtimes.streaming.events import Event, EventDetector
-from vidprism_edge.runtimes.streaming.feed import DropPolicy, Feed, Pace
+from vidprism_edge.runtimes.streaming.events import Event
+from vidprism_edge.runtimes.streaming.metrics import write_metrics
 from vidprism_edge.runtimes.streaming.prediction import Prediction, Summary
-from vidprism_edge.runtimes.streaming.session import Session, stream
-from vidprism_edge.runtimes.streaming.source import Frame, Source
+from vidprism_edge.runtimes.streaming.session import stream
+from vidprism_edge.runtimes.streaming.source import Source
 
 #: Decisions that are kept for a timeline: ten minutes of the default hop.
 KEPT = 1200
-
-
-@dataclass(frozen=True, slots=True)
-class PlayOptions:
-    """How a source is played. Files are written only where a path is given."""
-
-    engine: str = "onnxruntime"
-    engine_options: EngineOptions = field(default_factory=EngineOptions)
-    gates: Literal["auto", "open"] = "auto"
-    max_skip_s: float = 30.0
-    drop_policy: DropPolicy | None = None
-    pace: Pace = "fast"
-    max_frame_age_s: float = 2.0
-    duration_s: float | None = None
-    window: bool | None = None
-    video: Path | None = None
-    timeline: Path | None = None
-    as_json: bool = False
-    title: str = "VidPrism Edge"
 
 
 @dataclass(slots=True)
@@ -79,29 +60,11 @@ class Player:
 
     def __init__(self, bundle: Bundle, source: Source, options: PlayOptions) -> None:
         self._options = options
-        self._live = source.live
-        self._source_name = source.name
-        self.session = Session(
-            bundle,
-            engine=options.engine,
-            options=options.engine_options,
-            gates=options.gates,
-            max_skip_s=options.max_skip_s,
-            period_ns=None if source.live else source.period_ns,
-        )
-        self.feed = Feed(
-            source,
-            drop_policy=options.drop_policy,
-            pace=options.pace,
-            max_frame_age_s=options.max_frame_age_s,
-        )
-        # the labels of an untrained network are no events
-        self._events = (
-            EventDetector(bundle.spec.events, bundle.spec.labels) if bundle.manifest.trained else None
-        )
-        self._event_counts: dict[str, int] = {}
+        self._channel = Channel(bundle, source, options)
+        self.session, self.feed = self._channel.session, self._channel.feed
         self._kept: deque[Prediction] = deque(maxlen=KEPT)
         self._always_on = round(self.session.always_on_macs)
+        self._metrics: MetricsOutput | None = None
 
     def play(self) -> Playback:
         """Play to the end, to ``duration_s`` or to Ctrl-C; the summary is made in every case."""
@@ -120,27 +83,25 @@ class Player:
                 window = stack.enter_context(Window(options.title))
             table = None
             if not options.as_json:
-                table = stack.enter_context(LiveTable(self._source_name, always_on_macs=self._always_on))
+                table = stack.enter_context(LiveTable(self._channel.name, always_on_macs=self._always_on))
+            if options.metrics is not None:
+                self._metrics = stack.enter_context(MetricsOutput(options.metrics))
             interrupts = stack.enter_context(Interrupts())
             try:
                 self._loop(table, video, window, interrupts)
             except KeyboardInterrupt:
                 interrupted = True
-                # the feed had handed a frame over that the session never got
-                if self.feed.counts.delivered > self.session.sampler.counts["analyzer"].delivered:
-                    self.feed.counts.drop("interrupted")
+                self._channel.interrupt()
+            self._tell_events(self._channel.finish())
+            self._publish(last=True)
         if options.timeline is not None:
             from vidprism_edge.runtimes.display.timeline import draw_timeline
 
             draw_timeline(
-                list(self._kept), options.timeline, title=options.title, subtitle=self._source_name,
+                list(self._kept), options.timeline, title=options.title, subtitle=self._channel.name,
                 always_on_macs=self._always_on,
             )  # fmt: skip
-        if self._events is not None:
-            self._tell_events(self._events.finish())
-        summary = self.session.summarise(self.feed)
-        summary.events = self._event_counts
-        return Playback(summary, list(self._kept), interrupted)
+        return Playback(self._channel.snapshot(), list(self._kept), interrupted)
 
     def _wants_window(self) -> bool:
         from vidprism_edge.runtimes.display.window import Window
@@ -162,12 +123,12 @@ class Player:
         latency_ms: float | None = None
         start = time.perf_counter()
         first_ns: int | None = None
-        arrived = time.perf_counter_ns()
+        arrived = time.monotonic_ns()
         for frame, predictions in stream(self.session, self.feed, interrupts.allowed):
             fps = meter.tick()
             first_ns = frame.t_ns if first_ns is None else first_ns
             for latest in predictions:
-                latency_ms = self._latency_ms(frame, arrived)
+                latency_ms = self._channel.latency_ms(arrived)
                 self._tell(latest, table, fps, latency_ms)
             if video is not None or window is not None:
                 picture = draw(
@@ -178,37 +139,35 @@ class Player:
                 if window is not None and not window.show(picture):  # type: ignore[attr-defined]
                     return
             if options.duration_s is not None:
-                spent = time.perf_counter() - start if self._live else (frame.t_ns - first_ns) / 1e9
+                spent = time.perf_counter() - start if self._channel.live else (frame.t_ns - first_ns) / 1e9
                 if spent >= options.duration_s:
                     return
-            arrived = time.perf_counter_ns()
-
-    def _latency_ms(self, frame: Frame, arrived_ns: int) -> float:
-        """Age of a decision: since the frame was captured (live), or since it was asked for (files)."""
-        now = time.monotonic_ns() if self._live else time.perf_counter_ns()
-        return (now - (frame.t_ns if self._live else arrived_ns)) / 1e6
+            self._publish()
+            arrived = time.monotonic_ns()
 
     def _tell(self, prediction: Prediction, table: object, fps: float, latency_ms: float) -> None:
         self._kept.append(prediction)
         if table is None:
             print_json(prediction.as_json())
-        current: Event | None = None
-        if self._events is not None:
-            self._tell_events(self._events.update(prediction))
-            current = self._events.current
+        self._tell_events(self._channel.take(prediction))
         if table is not None:
             counts = self.feed.counts
             table.update(  # type: ignore[attr-defined]
                 prediction, fps=fps, read=counts.read, dropped=counts.dropped, latency_ms=latency_ms,
-                event=current,
+                event=self._channel.event,
             )  # fmt: skip
 
     def _tell_events(self, events: list[Event]) -> None:
-        for event in events:
-            if event.state == "offset":
-                self._event_counts[event.label] = self._event_counts.get(event.label, 0) + 1
-            if self._options.as_json:
+        if self._options.as_json:
+            for event in events:
                 print_json({"event": event.as_json()})
+
+    def _publish(self, *, last: bool = False) -> None:
+        """Hand the counts over to whoever watches."""
+        if self._metrics is not None:
+            self._metrics.update(
+                lambda: write_metrics({self._channel.name: self._channel.snapshot()}), last=last
+            )
 
 
 def tell_summary(playback: Playback, *, as_json: bool) -> None:
@@ -221,3 +180,13 @@ def tell_summary(playback: Playback, *, as_json: bool) -> None:
     from vidprism_edge.runtimes.display.table import summary_table
 
     Console(stderr=True).print(summary_table(playback.summary))
+
+
+def tell_summaries(summaries: Mapping[str, Summary], *, as_json: bool) -> None:
+    """Print the summary of each of several sources."""
+    for name, summary in summaries.items():
+        if as_json:
+            print_json({"source": name, "summary": summary})
+        else:
+            say(f"\n{name}")
+            tell_summary(Playback(summary, [], False), as_json=False)

@@ -14,8 +14,9 @@ from vidprism_edge.errors import UsageError
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     source: Annotated[
-        str, typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS.")
-    ] = "0",
+        list[str] | None,
+        typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS; repeatable [0]."),
+    ] = None,
     engine: EngineName = "onnxruntime",
     threads: Threads = 0,
     device: Device = "CPU",
@@ -29,6 +30,10 @@ def command(
         str | None, typer.Option(help="wait or drop-oldest [files wait, live sources drop the oldest].")
     ] = None,
     max_skip: Annotated[float, typer.Option(help="Longest time a gate stays closed, seconds.")] = 30.0,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(help="Work between two decisions; beyond it, the least useful expert is shed first."),
+    ] = None,
     max_frame_age: Annotated[float, typer.Option(help="Older frames are dropped, seconds.")] = 2.0,
     stall_timeout: Annotated[
         float, typer.Option(help="Reconnect after so long without a frame, seconds.")
@@ -42,6 +47,9 @@ def command(
     timeline: Annotated[
         Path | None, typer.Option(help="Draw rates, gates, experts and labels over time.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Prometheus metrics: PORT (this machine only), HOST:PORT or a file.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the summary as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a decision on stdout.")] = False,
 ) -> None:
@@ -51,8 +59,10 @@ def command(
     import msgspec
 
     from vidprism_edge.bundle import Bundle
+    from vidprism_edge.cli.channel import PlayOptions
     from vidprism_edge.cli.console import check_file, choose
-    from vidprism_edge.cli.player import Player, PlayOptions, check_outputs, tell_summary
+    from vidprism_edge.cli.fleet import FleetPlayer, check_together
+    from vidprism_edge.cli.player import Player, check_outputs, tell_summaries, tell_summary
     from vidprism_edge.runtimes.streaming.source import open_source
 
     opened = Bundle.open(bundle)
@@ -61,6 +71,7 @@ def command(
         engine_options=engine_options(threads, device, streams, engine_cache),
         gates=choose("gates", gates, ("auto", "open")),
         max_skip_s=_positive("max-skip", max_skip, opened.spec.max_age_s),
+        budget_ms=None if budget_ms is None else _positive("budget-ms", budget_ms, unit="milliseconds"),
         drop_policy=None
         if drop_policy is None
         else choose("drop-policy", drop_policy, ("wait", "drop-oldest")),
@@ -70,6 +81,7 @@ def command(
         window=window,
         video=video,
         timeline=timeline,
+        metrics=metrics,
         as_json=as_json,
         title=f"VidPrism Edge · {opened.spec.preset}",
     )
@@ -78,7 +90,18 @@ def command(
     # a service manager's stop is a user's Ctrl-C: the summary is made and files are finished
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stall_s = _positive("stall-timeout", stall_timeout)
-    playback = Player(opened, open_source(source, stall_timeout_s=stall_s, loop=loop), options).play()
+    sources = source or ["0"]
+    if len(sources) > 1:
+        check_together(options)
+        opened_sources = [open_source(s, stall_timeout_s=stall_s, loop=loop) for s in sources]
+        summaries, interrupted = FleetPlayer(opened, opened_sources, options).play()
+        if report is not None:
+            report.write_bytes(msgspec.json.format(msgspec.json.encode(summaries), indent=2) + b"\n")
+        tell_summaries(summaries, as_json=as_json)
+        if interrupted:
+            raise typer.Exit(130)
+        return
+    playback = Player(opened, open_source(sources[0], stall_timeout_s=stall_s, loop=loop), options).play()
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(playback.summary), indent=2) + b"\n")
     tell_summary(playback, as_json=as_json)
@@ -86,8 +109,8 @@ def command(
         raise typer.Exit(130)
 
 
-def _positive(flag: str, value: float, most: float = float("inf")) -> float:
+def _positive(flag: str, value: float, most: float = float("inf"), unit: str = "seconds") -> float:
     if not 0 < value <= most:
         limit = "" if most == float("inf") else f" and at most {most:g}"
-        raise UsageError(f"--{flag} is {value:g}; expected more than 0{limit} seconds")
+        raise UsageError(f"--{flag} is {value:g}; expected more than 0{limit} {unit}")
     return value

@@ -1,0 +1,96 @@
+"""Several cameras in one process: turns, ends, and the same answers as alone."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from vidprism_edge.bundle import Bundle
+from vidprism_edge.runtimes.engines import load_engines
+from vidprism_edge.runtimes.streaming.feed import Feed
+from vidprism_edge.runtimes.streaming.fleet import Fleet, Member
+from vidprism_edge.runtimes.streaming.session import Session, stream
+from vidprism_edge.runtimes.streaming.source import Frame
+
+PERIOD = 40_000_000
+
+
+class Scripted:
+    """Pictures that are there at once, until ``count``, or until it is closed."""
+
+    def __init__(self, seed: int, count: int, *, live: bool = False) -> None:
+        self.name, self.live, self.period_ns = f"camera {seed}", live, PERIOD
+        self.lost: dict[str, int] = {}
+        self.events: dict[str, int] = {}
+        self._rng = np.random.default_rng(seed)
+        self._count, self._index = count, 0
+        self._closed = threading.Event()
+
+    def read(self) -> Frame | None:
+        if self._index >= self._count or self._closed.is_set():
+            return None
+        self._index += 1
+        picture = self._rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        return Frame(picture, (self._index - 1) * PERIOD, self._index - 1)
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle):
+    return Bundle.open(tiny_bundle)
+
+
+def test_together_each_gets_what_it_gets_alone_and_turns_are_taken(bundle):
+    counts = (70, 40, 70)
+    engines, fleet = load_engines(bundle, "onnxruntime"), Fleet()
+    members = [
+        Member(
+            Feed(Scripted(n, count), on_change=fleet.wake), Session(bundle, engine=engines, period_ns=PERIOD)
+        )
+        for n, count in enumerate(counts)
+    ]
+    order, made = [], {n: [] for n in range(len(counts))}
+    for number, _, predictions in fleet.run(members):
+        order.append(number)
+        made[number] += predictions
+    assert order[: 3 * 40] == [0, 1, 2] * 40, "whoever was served longest ago is next"
+    for number, count in enumerate(counts):
+        alone = Session(bundle, period_ns=PERIOD)
+        with Feed(Scripted(number, count)) as feed:
+            expected = [p for _, found in stream(alone, feed) for p in found]
+        assert [p.scores for p in made[number]] == [p.scores for p in expected]
+        summary = members[number].session.summarise(members[number].feed)
+        assert summary.frames == {"read": count, "delivered": count, "dropped": {}}
+
+
+class Endless(Scripted):
+    """A live camera that always has a picture, thousands a second: each keeps its newest."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, 10**9)
+        self._pace = threading.Event()
+
+    def read(self) -> Frame | None:
+        self._pace.wait(0.001)
+        return super().read()
+
+
+def test_under_overload_nobody_starves_and_drops_are_counted(bundle):
+    engines, fleet = load_engines(bundle, "onnxruntime"), Fleet()
+    feeds = [Feed(Endless(n), drop_policy="drop-oldest", on_change=fleet.wake) for n in range(3)]
+    members = [Member(feed, Session(bundle, engine=engines, period_ns=PERIOD)) for feed in feeds]
+    served = [0, 0, 0]
+    for number, _, _ in fleet.run(members):
+        served[number] += 1
+        if sum(served) >= 150:
+            break
+    for feed in feeds:
+        feed.close()
+    assert min(served) >= 40
+    for feed in feeds:
+        counts = feed.counts.as_dict()
+        assert counts["read"] == counts["delivered"] + sum(counts["dropped"].values())
