@@ -27,12 +27,14 @@ from vidprism_edge.export.graphs import (
     shape_of,
     to_onnx,
 )
+from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs
 from vidprism_edge.export.targets import check_target
 from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, check_tolerance, verify_bundle
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import ModelSpec
 
+Tell = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 
 
@@ -51,6 +53,8 @@ class ExportOptions:
     atol: float = ATOL
     rtol: float = RTOL
     opset: int = DEFAULT_OPSET
+    #: precision, calibration and gate of the targets whose graphs are converted here
+    plan: PrecisionPlan = field(default_factory=PrecisionPlan)
     #: the command that repeats this export, kept as ``reproduce.sh``
     command: str = ""
 
@@ -62,6 +66,7 @@ class Job:
     options: ExportOptions
     folder: Path
     progress: Progress
+    tell: Tell
     net: VidPrism | None = None
     graphs: dict[str, GraphSpec] = field(default_factory=dict)
     infos: list[GraphInfo] = field(default_factory=list)
@@ -143,6 +148,12 @@ def _describe(job: Job) -> None:
     job.manifest.write(job.folder)
 
 
+def _convert(job: Job) -> None:
+    assert job.manifest is not None
+    job.manifest = add_target_graphs(job.folder, job.manifest, job.options.plan, job.progress, job.tell)
+    job.manifest.write(job.folder)
+
+
 def _prove(job: Job) -> None:
     """Replay the golden vectors on ONNX Runtime; raises :class:`ParityError` and nothing is left behind."""
     report = verify_bundle(Bundle.open(job.folder), atol=job.options.atol, rtol=job.options.rtol)
@@ -154,7 +165,7 @@ def _prove(job: Job) -> None:
         )
     job.parity = report
     file = "reports/parity.json"
-    (job.folder / "reports").mkdir()
+    (job.folder / "reports").mkdir(exist_ok=True)
     (job.folder / file).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     assert job.manifest is not None
     files = {**job.manifest.files, file: hash_file(job.folder / file)}
@@ -167,6 +178,7 @@ STAGES = (
     Stage("export the graphs", _trace, ("graphs",), ("infos",)),
     Stage("make golden vectors", _make_golden, ("graphs",), ("golden",)),
     Stage("write the manifest", _describe, ("infos", "golden"), ("manifest",)),
+    Stage("convert for the targets", _convert, ("manifest",), ()),
     Stage("prove parity", _prove, ("manifest",), ("parity",)),
 )
 
@@ -182,16 +194,19 @@ def check_stages(stages: tuple[Stage, ...]) -> None:
         there |= set(stage.provides)
 
 
-def export_bundle(options: ExportOptions, progress: Progress = lambda *_: None) -> Bundle:
+def export_bundle(
+    options: ExportOptions, progress: Progress = lambda *_: None, tell: Tell = lambda _: None
+) -> Bundle:
     """Run the stages and return the bundle at ``options.output``; on any error nothing is left there."""
     for target in options.targets:
         check_target(target)
     check_tolerance(options.atol, options.rtol)
+    options.plan.check(options.targets)
     if not 0 <= options.seed < 2**63:
         raise UsageError(f"seed is {options.seed}; expected a number from 0 to {2**63 - 1}")
     check_stages(STAGES)
     with writing(options.output, force=options.force) as folder:
-        job = Job(options, folder, progress)
+        job = Job(options, folder, progress, tell)
         for number, stage in enumerate(STAGES):
             progress(stage.name, number, len(STAGES))
             stage.run(job)

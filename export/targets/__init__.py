@@ -20,12 +20,11 @@ class TargetInfo:
 TARGETS: dict[str, TargetInfo] = {
     target.name: target
     for target in (
-        TargetInfo("onnx", "fp32 ONNX graphs for ONNX Runtime on x86-64 and ARM", available=True),
+        TargetInfo("onnx", "ONNX graphs for ONNX Runtime on x86-64 and ARM", available=True),
         TargetInfo(
             "openvino",
-            "OpenVINO IR for Intel processors, GPUs and NPUs",
-            available=False,
-            reason="IR conversion, precision choice and the OpenVINO engine are not built yet",
+            "OpenVINO IR for Intel and ARM processors, Intel GPUs and NPUs",
+            available=True,
         ),
         TargetInfo(
             "jetson",

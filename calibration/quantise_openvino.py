@@ -1,0 +1,81 @@
+"""One graph as OpenVINO IR in any precision; integers by NNCF."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidprism_edge.bundle import Arrays
+from vidprism_edge.calibration.recipes import ALL_OPS, GraphRecipe
+from vidprism_edge.errors import UsageError
+from vidprism_edge.runtimes.engines.openvino import core
+
+#: What an ONNX operator becomes.
+_TYPES = {"Conv": {"Convolution", "GroupConvolution"}, "MatMul": {"MatMul"}, "Gemm": {"MatMul"}}
+
+
+def _ignored(model: Any, recipe: GraphRecipe) -> dict[str, list[str]]:
+    """What NNCF leaves alone: the kept nodes, and every type that the recipe does not name."""
+    types = {op.get_type_name() for op in model.get_ops()}
+    names = {op.get_friendly_name() for op in model.get_ops()}
+    if unknown := sorted(set(recipe.keep) - names):
+        raise UsageError(f"the recipe keeps {', '.join(unknown)}, of which the graph has no node")
+    ignored = set()
+    if recipe.ops != ALL_OPS:
+        ignored = types - set().union(*(_TYPES.get(op, {op}) for op in recipe.ops))
+    ignored -= {"Constant", "Parameter", "Result"}
+    if recipe.precision == "int8+bf16":
+        ignored |= types & {"GroupConvolution"}  # with int8 inputs it does not compile at bf16
+    return {"types": sorted(ignored), "names": sorted(recipe.keep)}
+
+
+def quantise(model: Any, recipe: GraphRecipe, samples: Sequence[Arrays]) -> Any:
+    """Return the model with integer operators, as NNCF makes them."""
+    import nncf
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+    from nncf.quantization.range_estimator import AggregatorType, RangeEstimatorParameters, StatisticsType
+    from nncf.quantization.range_estimator import StatisticsCollectorParameters as Collector
+
+    if not samples:
+        raise UsageError("int8 needs calibration samples; give --calib-data")
+    if recipe.observer not in ("minmax", "percentile"):
+        raise UsageError(f"target openvino has no observer {recipe.observer}; expected minmax or percentile")
+    if not any(op.get_type_name() in _TYPES["Conv"] | _TYPES["MatMul"] for op in model.get_ops()):
+        return model
+    outside = 1 - recipe.percentile / 100
+    estimator = RangeEstimatorParameters(
+        min=Collector(StatisticsType.MIN, AggregatorType.MIN),
+        max=Collector(StatisticsType.MAX, AggregatorType.MAX),
+    )
+    if recipe.observer == "percentile":
+        estimator = RangeEstimatorParameters(
+            min=Collector(StatisticsType.QUANTILE, AggregatorType.MIN, quantile_outlier_prob=outside / 2),
+            max=Collector(StatisticsType.QUANTILE, AggregatorType.MAX, quantile_outlier_prob=outside / 2),
+        )
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    advanced = AdvancedQuantizationParameters(
+        activations_range_estimator_params=estimator,
+        weights_quantization_params=QuantizationParameters(per_channel=recipe.per_channel),
+        disable_bias_correction=True,
+    )
+    return nncf.quantize(
+        model,
+        nncf.Dataset(list(samples)),
+        preset=nncf.QuantizationPreset.PERFORMANCE if recipe.symmetric else nncf.QuantizationPreset.MIXED,
+        subset_size=len(samples),
+        ignored_scope=nncf.IgnoredScope(**_ignored(model, recipe), validate=False),
+        advanced_parameters=advanced,
+    )
+
+
+def write(reference: Path, recipe: GraphRecipe, samples: Sequence[Arrays], path: Path) -> None:
+    """Write ``path`` (.xml) and its weights (.bin) beside it from the reference graph."""
+    import openvino
+
+    model = core().read_model(reference)
+    if recipe.is_int8:
+        model = quantise(model, recipe, samples)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, path, compress_to_fp16=recipe.precision not in ("fp32", "int8"))
