@@ -12,7 +12,7 @@ Float = npt.NDArray[np.float64]
 BINS = 2048
 LEVELS = 256
 #: Ranges that the searching observers try, as shares of what was seen.
-_SHARES = np.linspace(0.02, 1.0, 99)
+_SHARES = np.geomspace(0.01, 1.0, 100)
 
 
 @dataclass(slots=True)
@@ -32,8 +32,9 @@ class Histogram:
         return np.asarray(self.low + step * (np.arange(BINS) + 0.5), np.float64)
 
     def shrunk(self, share: float) -> tuple[float, float]:
-        """The range around 0 that is ``share`` of what was seen on each side."""
-        return min(self.low * share, 0.0), max(self.high * share, 0.0)
+        """What was seen, cut at ``share`` of the largest magnitude on both sides of 0."""
+        most = share * max(-self.low, self.high)
+        return float(min(max(self.low, -most), 0.0)), float(max(min(self.high, most), 0.0))
 
 
 def minmax(histogram: Histogram, _percentile: float) -> tuple[float, float]:

@@ -70,6 +70,14 @@ def quantise(model: Any, recipe: GraphRecipe, samples: Sequence[Arrays]) -> Any:
     )
 
 
+def _name_by_order(model: Any) -> None:
+    """Give nodes without a name of their own one by their place: OpenVINO numbers them by what the process has made."""
+    for number, op in enumerate(model.get_ordered_ops()):
+        kind, _, last = op.get_friendly_name().rpartition("_")
+        if last.isdigit() and kind == op.get_type_name():
+            op.set_friendly_name(f"{kind}.{number}")
+
+
 def write(reference: Path, recipe: GraphRecipe, samples: Sequence[Arrays], path: Path) -> None:
     """Write ``path`` (.xml) and its weights (.bin) beside it from the reference graph."""
     import openvino
@@ -77,5 +85,6 @@ def write(reference: Path, recipe: GraphRecipe, samples: Sequence[Arrays], path:
     model = core().read_model(reference)
     if recipe.is_int8:
         model = quantise(model, recipe, samples)
+    _name_by_order(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, path, compress_to_fp16=recipe.precision not in ("fp32", "int8"))
