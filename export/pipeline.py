@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from vidprism_edge.bundle import Bundle, GraphInfo, Manifest, TensorInfo, hash_file, writing
+from vidprism_edge.calibration.convert import KINDS
 from vidprism_edge.errors import ParityError, UsageError
 from vidprism_edge.export.golden import GoldenMaker
 from vidprism_edge.export.graphs import (
@@ -29,13 +30,22 @@ from vidprism_edge.export.graphs import (
 )
 from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs
 from vidprism_edge.export.targets import check_target
-from vidprism_edge.export.verification import ATOL, RTOL, ParityReport, check_tolerance, verify_bundle
+from vidprism_edge.export.verification import ParityReport, check_tolerance, find_tolerance, verify_bundle
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
+from vidprism_edge.runtimes.engines import EngineOptions
 from vidprism_edge.spec import ModelSpec
 
 Tell = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
+
+
+REPRODUCE = """#!/bin/sh
+# repeats the export that made this bundle, where its data and checkpoint are: reproduce.sh [OUTPUT]
+set -eu
+bundle=$(cd "$(dirname "$0")" && pwd)
+{command}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,9 @@ class ExportOptions:
     #: the trained parts; ``spec`` is then the checkpoint's
     checkpoint: Checkpoint | None = None
     force: bool = False
-    atol: float = ATOL
-    rtol: float = RTOL
+    #: parity tolerance in place of the one of each precision
+    atol: float | None = None
+    rtol: float | None = None
     opset: int = DEFAULT_OPSET
     #: precision, calibration and gate of the targets whose graphs are converted here
     plan: PrecisionPlan = field(default_factory=PrecisionPlan)
@@ -123,9 +134,7 @@ def _describe(job: Job) -> None:
     options, spec = job.options, job.options.spec
     (job.folder / "labels.txt").write_text("\n".join(spec.labels) + "\n", encoding="utf-8")
     script = job.folder / "reproduce.sh"
-    script.write_text(
-        f"#!/bin/sh\n# repeats the export that made this bundle\n{options.command}\n", encoding="utf-8"
-    )
+    script.write_text(REPRODUCE.format(command=options.command), encoding="utf-8")
     script.chmod(0o755)
     files = ["labels.txt", "reproduce.sh", *job.golden]
     job.manifest = Manifest(
@@ -155,16 +164,26 @@ def _convert(job: Job) -> None:
 
 
 def _prove(job: Job) -> None:
-    """Replay the golden vectors on ONNX Runtime; raises :class:`ParityError` and nothing is left behind."""
-    report = verify_bundle(Bundle.open(job.folder), atol=job.options.atol, rtol=job.options.rtol)
+    """Replay the golden vectors on every engine of the targets; :class:`ParityError`, and nothing is left behind."""
+    engines = dict.fromkeys(("onnxruntime", *(KINDS[t].engine for t in job.options.targets if t in KINDS)))
+    for engine in engines:
+        _prove_on(job, engine)
+
+
+def _prove_on(job: Job, engine: str) -> None:
+    options = EngineOptions(job.options.plan.threads)
+    report = verify_bundle(
+        Bundle.open(job.folder), engine, atol=job.options.atol, rtol=job.options.rtol, options=options
+    )
     if not report.passed:
         worst = max(report.outputs, key=lambda o: o.of_tolerance)
         raise ParityError(
-            f"graph {worst.graph} does not agree with torch: output {worst.output} is off by {worst.max_error:.3g} in "
-            f"case {worst.worst_case}, {worst.of_tolerance:.1f} times the tolerance; nothing was written"
+            f"graph {worst.graph} ({worst.precision}, {engine}) does not agree with torch: output {worst.output} is "
+            f"off by {worst.max_error:.3g} in case {worst.worst_case}, {worst.of_tolerance:.1f} times the tolerance; "
+            "nothing was written"
         )
     job.parity = report
-    file = "reports/parity.json"
+    file = f"reports/parity-{engine}.json"
     (job.folder / "reports").mkdir(exist_ok=True)
     (job.folder / file).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     assert job.manifest is not None
@@ -200,7 +219,8 @@ def export_bundle(
     """Run the stages and return the bundle at ``options.output``; on any error nothing is left there."""
     for target in options.targets:
         check_target(target)
-    check_tolerance(options.atol, options.rtol)
+    tolerance = find_tolerance("fp32", options.atol, options.rtol)
+    check_tolerance(tolerance.atol, tolerance.rtol)
     options.plan.check(options.targets)
     if not 0 <= options.seed < 2**63:
         raise UsageError(f"seed is {options.seed}; expected a number from 0 to {2**63 - 1}")

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.bundle import Arrays, Bundle
+from vidprism_edge.bundle import REFERENCE, Arrays, Bundle
+from vidprism_edge.calibration.layers import sqnr_db
 from vidprism_edge.errors import BundleError, UsageError
-from vidprism_edge.runtimes.engines import EngineOptions, load_engines
+from vidprism_edge.report import describe_environment
+from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engine, load_engines
 
 #: fp32 tolerance: a twelve-layer transformer already differs by 1.5e-5 on outputs of 36.
 ATOL = RTOL = 1e-4
+
+
+class Tolerance(msgspec.Struct, frozen=True):
+    """An output passes where each number is within atol + rtol · |reference|, and the cosine to it is high enough."""
+
+    atol: float
+    rtol: float
+    cosine: float = 0.0
+
+
+#: By precision of the graph. FP16 keeps 11 bits, of which a network of fifty convolutions loses about five; INT8 is
+#: judged by the direction of its outputs, because single numbers may be off by a step of their scale.
+TOLERANCES = {
+    "fp32": Tolerance(ATOL, RTOL),
+    "fp16": Tolerance(3e-2, 3e-2, 0.999),
+    "bf16": Tolerance(0.25, 0.25, 0.999),
+    "int8": Tolerance(1.0, 0.5, 0.98),
+    "int8+bf16": Tolerance(1.0, 0.5, 0.98),
+}
 
 
 class OutputParity(msgspec.Struct, frozen=True):
@@ -26,14 +47,18 @@ class OutputParity(msgspec.Struct, frozen=True):
     max_error: float
     mean_error: float
     cosine: float
+    #: signal to error ratio over all cases, decibels
+    sqnr_db: float
     #: largest error as a fraction of its tolerance, atol + rtol · |reference|; 1 or less passes
     of_tolerance: float
     worst_case: str
     passed: bool
+    target: str = REFERENCE[0]
+    precision: str = REFERENCE[1]
 
 
 class ParityReport(msgspec.Struct, frozen=True):
-    """What ``verify`` found."""
+    """What ``verify`` found; ``atol`` and ``rtol`` are those of fp32, ``tolerances`` those of every precision met."""
 
     schema: int
     engine: str
@@ -42,19 +67,30 @@ class ParityReport(msgspec.Struct, frozen=True):
     files: int
     outputs: list[OutputParity]
     passed: bool
+    tolerances: dict[str, Tolerance]
+    #: What each graph is computed in, where the engine says so and it is not the manifest's precision: a processor that
+    #: lacks bf16 computes in fp32.
+    computes_in: dict[str, str]
+    #: Instruction sets of this processor: they decide in which order sums are made, and how INT8 saturates.
+    instruction_sets: list[str]
 
-    def worst(self, graph: str) -> OutputParity:
-        """The output of a graph that is closest to, or furthest beyond, its tolerance."""
-        return max((o for o in self.outputs if o.graph == graph), key=lambda o: o.of_tolerance)
+    def worst(self) -> list[OutputParity]:
+        """Of every graph in every precision, the output that is closest to, or furthest beyond, its tolerance."""
+        found: dict[tuple[str, str, str], OutputParity] = {}
+        for o in self.outputs:
+            key = (o.target, o.graph, o.precision)
+            if key not in found or o.of_tolerance > found[key].of_tolerance:
+                found[key] = o
+        return list(found.values())
 
 
 def _compare(
     graph: str,
     output: str,
     pairs: list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]],
-    atol: float,
-    rtol: float,
+    tolerance: Tolerance,
 ) -> OutputParity:
+    atol, rtol = tolerance.atol, tolerance.rtol
     worst, worst_case, largest, total, count = 0.0, "", 0.0, 0.0, 0
     dot = reference_square = value_square = 0.0
     for case, value, reference in pairs:
@@ -80,6 +116,8 @@ def _compare(
         reference_square += float(np.sum(reference.astype(np.float64) ** 2))
     norm = (value_square * reference_square) ** 0.5
     cosine = dot / norm if norm > 0 else 1.0
+    if tolerance.cosine and not cosine >= tolerance.cosine:
+        worst = max(worst, (1 - cosine) / (1 - tolerance.cosine) if np.isfinite(cosine) else np.inf)
     return OutputParity(
         graph,
         output,
@@ -87,6 +125,7 @@ def _compare(
         largest,
         total / max(count, 1),
         cosine,
+        sqnr_db(np.stack([v for _, v, _ in pairs]), np.stack([r for _, _, r in pairs])),
         worst,
         worst_case,
         passed=worst <= 1.0,
@@ -105,6 +144,7 @@ def compare_graph(
     golden: Iterable[tuple[str, Arrays, Arrays]],
     atol: float,
     rtol: float,
+    cosine: float = 0.0,
 ) -> list[OutputParity]:
     """Run one graph over its golden cases and compare every output."""
     pairs: dict[str, list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]] = {}
@@ -118,23 +158,58 @@ def compare_graph(
             pairs.setdefault(output, []).append((case, values[output], reference))
     if not pairs:
         raise BundleError(f"the bundle has no golden vectors for graph {name}; export again")
-    return [_compare(name, output, found, atol, rtol) for output, found in pairs.items()]
+    tolerance = Tolerance(atol, rtol, cosine)
+    return [_compare(name, output, found, tolerance) for output, found in pairs.items()]
+
+
+def find_tolerance(precision: str, atol: float | None, rtol: float | None) -> Tolerance:
+    """Return the tolerance of a precision, with what the user gave in its place."""
+    default = TOLERANCES.get(precision, TOLERANCES["fp32"])
+    if atol is None and rtol is None:
+        return default
+    atol = default.atol if atol is None else atol
+    return Tolerance(atol, default.rtol if rtol is None else rtol)
 
 
 def verify_bundle(
     bundle: Bundle,
     engine: str = "onnxruntime",
     *,
-    atol: float = ATOL,
-    rtol: float = RTOL,
+    atol: float | None = None,
+    rtol: float | None = None,
     options: EngineOptions | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ParityReport:
-    """Check every file's hash, then replay the golden vectors of every graph on ``engine``."""
-    check_tolerance(atol, rtol)
+    """Check every file's hash, then replay the golden vectors of every graph on ``engine``.
+
+    ONNX Runtime replays the graphs that were made for TensorRT too, exactly as they are written. ``atol`` and ``rtol``
+    take the place of :data:`TOLERANCES`.
+    """
+    tolerances = {"fp32": find_tolerance("fp32", atol, rtol)}
+    check_tolerance(tolerances["fp32"].atol, tolerances["fp32"].rtol)
     files = bundle.check()
-    outputs = []
-    for name, loaded in load_engines(bundle, engine, options).items():
-        outputs += compare_graph(name, loaded.infer, bundle.golden(name), atol, rtol)
-        progress(name)
-    return ParityReport(1, engine, atol, rtol, files, outputs, passed=all(o.passed for o in outputs))
+    outputs, computes_in = [], {}
+    for loaded in _load_all(bundle, engine, options):
+        graph = loaded.graph
+        t = tolerances.setdefault(graph.precision, find_tolerance(graph.precision, atol, rtol))
+        found = compare_graph(graph.name, loaded.infer, bundle.golden(graph.name), t.atol, t.rtol, t.cosine)
+        outputs += [msgspec.structs.replace(o, target=graph.target, precision=graph.precision) for o in found]
+        if loaded.precision != graph.precision:
+            computes_in[graph.name] = loaded.precision
+        progress(graph.name)
+    return ParityReport(
+        1, engine, tolerances["fp32"].atol, tolerances["fp32"].rtol, files, outputs,
+        passed=all(o.passed for o in outputs), tolerances=tolerances, computes_in=computes_in,
+        instruction_sets=describe_environment()["instruction_sets"],
+    )  # fmt: skip
+
+
+def _load_all(bundle: Bundle, engine: str, options: EngineOptions | None) -> Iterator[Engine]:
+    """The engine's own graphs, one after the other; on ONNX Runtime the reference and those that TensorRT gets too."""
+    own = load_engines(bundle, engine, options)
+    yield from own.values()
+    if engine == "onnxruntime":
+        for graph in bundle.manifest.graphs:
+            replaced = graph.is_reference and own[graph.name].graph is not graph
+            if replaced or graph.target == "jetson":
+                yield load_engine(graph, bundle.graph_file(graph), engine, options)

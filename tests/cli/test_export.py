@@ -23,14 +23,20 @@ def place(cli, tmp_path):
         (2, "--target onnx --target nothing", "unknown target 'nothing'"),
         (2, "", "--target"),
         (3, "--target jetson", "cannot be exported by this version"),
-        (3, "--target openvino", "cannot be exported by this version"),
         (2, "--target onnx --preset nanno", "unknown preset 'nanno'; known: clip-b16, clip-b32, nano"),
         (2, "--target onnx --preset ../nano", "unknown preset"),
         (2, "--target onnx --labels=", "0 labels"),
         (2, "--target onnx --labels one", "1 labels"),
         (2, "--target onnx --labels a,b,a", "3 labels, 2 distinct"),
         (2, "--target onnx --labels missing.txt", "cannot read the labels from missing.txt"),
-        (2, "--target onnx --precision int8", "precision 'int8'"),
+        (2, "--target onnx --precision int8", "--precision int8 needs --calib-data"),
+        (2, "--target openvino --precision auto", "--precision auto needs --calib-data"),
+        (2, "--target onnx --precision bf16", "target onnx has no precision bf16"),
+        (2, "--target openvino --precision int3", "target openvino has no precision int3"),
+        (2, "--target onnx --recipe missing.json", "cannot read the recipe missing.json"),
+        (2, "--target onnx --precision int8 --calib-data missing", "missing does not exist"),
+        (2, "--target onnx --precision int8 --calib-data folder --calib-samples 0", "--calib-samples is 0"),
+        (2, "--target onnx --max-drop 2", "--max-drop is 2"),
         (2, "--target onnx --encoder somewhere", "--encoder is for the clip presets"),
         (2, "--target onnx --seed -1", "seed is -1"),
         (2, "--target onnx --atol nan", "tolerance"),
@@ -88,7 +94,7 @@ def test_nano_from_the_command_line(place):
     assert set(tree(place.temporary).values()) <= {"folder"}
     assert (place.work / "x.vpbundle/labels.txt").read_text() == "a\nb\n"
     script = (place.work / "x.vpbundle/reproduce.sh").read_text()
-    assert "vidprism-edge export --target onnx --preset nano --labels a,b --output x.vpbundle" in script
+    assert 'vidprism-edge export --target onnx --labels a,b --output "${1:-x.vpbundle}"' in script
     bundle = place.work / "x.vpbundle"
     before = tree(bundle)
     verified = place.run("verify", bundle, "--json")

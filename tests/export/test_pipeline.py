@@ -57,11 +57,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny_bundle, tiny_spec, tmp_path):
     for name in first:
         if name.startswith("graphs/"):
             assert first[name] == again[name], f"{name} differs"
-        elif name.startswith("golden/"):
-            with np.load(tiny_bundle / name) as a, np.load(bundle.root / name) as b:
-                assert a.files == b.files
-                assert all(a[key].tobytes() == b[key].tobytes() for key in a.files)
-    blank = {"created": "", "digest": "", "files": {}}
+    blank = {"created": "", "digest": ""}
     assert msgspec.structs.replace(bundle.manifest, **blank) == msgspec.structs.replace(
         Bundle.open(tiny_bundle).manifest, **blank
     )
@@ -92,7 +88,12 @@ def test_golden_vectors_cover_every_gate_state(tiny_bundle):
         cases = {case: inputs for case, inputs, _ in bundle.golden(graph)}
         subsets = {frozenset(case.split(".")[0].split("+")) - {"none"} for case in cases}
         assert len(subsets) == 2 ** len(EXPERTS)
-        assert {case.split(".")[1] for case in cases} == {"first", "steady", "stale"}
+        states = {case.split(".")[0]: set() for case in cases}
+        for case in cases:
+            states[case.split(".")[0]].add(case.split(".")[1])
+        for subset, found in states.items():
+            expected = {"none": {"steady"}, "temporal": {"first", "steady"}}.get(subset, {"first", "steady", "stale"})
+            assert found == expected, subset
         for case, inputs in cases.items():
             present = set(case.split(".")[0].split("+"))
             for name, mask in inputs.items():
@@ -114,8 +115,8 @@ def test_the_outputs_of_golden_vectors_differ_between_cases(tiny_bundle):
 @pytest.mark.usefixtures("quick")
 def test_a_failed_parity_check_leaves_nothing(tiny_spec, tmp_path, monkeypatch):
     real = pipeline.verify_bundle
-    monkeypatch.setattr(pipeline, "verify_bundle", lambda b, **_: real(b, atol=0.0, rtol=0.0))
-    with pytest.raises(ParityError, match=r"graph \w+ does not agree with torch.*nothing was written"):
+    monkeypatch.setattr(pipeline, "verify_bundle", lambda b, e, **_: real(b, e, atol=0.0, rtol=0.0))
+    with pytest.raises(ParityError, match=r"graph \w+ \(fp32, onnxruntime\) does not agree with torch.*nothing was written"):
         export_bundle(options(tiny_spec, tmp_path / "x"))
     assert not list(tmp_path.iterdir())
 

@@ -100,7 +100,7 @@ def get_bundle(folder: Path, fresh: bool) -> Bundle:
     from vidprism_edge.export.pipeline import ExportOptions, export_bundle
     from vidprism_edge.spec import load_preset
 
-    command = f"vidprism-edge export --target onnx --preset nano --output {folder.name}"
+    command = f'vidprism-edge export --target onnx --preset nano --output "${{1:-{folder.name}}}"'
     with progress_bar("export nano") as progress:
         return export_bundle(
             ExportOptions(load_preset("nano"), ("onnx",), folder, force=True, command=command), progress

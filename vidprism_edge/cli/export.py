@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -42,6 +42,26 @@ def zip_bundle(folder: Path) -> Path:
     return archive
 
 
+def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
+    """The line of ``reproduce.sh``: every flag that is not at its default; the choice of precisions by its recipe."""
+    import inspect
+
+    words = ["vidprism-edge", "export"]
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = values[name]
+        if name in ("output", "recipe", "zipped", "dry_run", "force") or value == parameter.default:
+            continue
+        if name == "precision" and recipe:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        else:
+            words += [w for v in (value if isinstance(value, list) else [value]) for w in (flag, str(v))]
+    line = shlex.join(words) + f' --output "${{1:-{shlex.quote(str(output))}}}"'
+    return line + (' --recipe "$bundle/calibration/recipe.json"' if recipe else "")
+
+
 def command(
     target: Annotated[list[str], typer.Option("--target", help="onnx, openvino or jetson; repeatable.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle [PRESET.vpbundle].")] = None,
@@ -71,14 +91,19 @@ def command(
     threads: Threads = 0,
     random_weights: Annotated[bool, typer.Option(help="Random encoder too: for latency work only.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of untrained weights and of golden data.")] = 0,
-    atol: Annotated[float, typer.Option(help="Absolute part of the parity tolerance.")] = 1e-4,
-    rtol: Annotated[float, typer.Option(help="Relative part of the parity tolerance.")] = 1e-4,
+    atol: Annotated[
+        float | None, typer.Option(help="Absolute part of the parity tolerance [by precision; fp32: 1e-4].")
+    ] = None,
+    rtol: Annotated[
+        float | None, typer.Option(help="Relative part of the parity tolerance [by precision; fp32: 1e-4].")
+    ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 20.")] = 20,
     zipped: Annotated[bool, typer.Option("--zip", help="Also write the bundle as one .zip file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
 ) -> None:
     """Write a bundle: every component its own graph, with golden vectors, hashes and proof of parity."""
+    values = dict(locals())
     import signal
 
     from vidprism_edge.cli.console import progress_bar, say
@@ -125,12 +150,13 @@ def command(
     options = ExportOptions(
         spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
         checkpoint=trained,
-        force=force, atol=atol, rtol=rtol, opset=opset, plan=plan, command=shlex.join(["vidprism-edge", *sys.argv[1:]]),
+        force=force, atol=atol, rtol=rtol, opset=opset, plan=plan,
+        command=repeat(values, folder, recipe=not plan.trivial),
     )  # fmt: skip
     with progress_bar(f"export {preset}") as progress:
         bundle = export_bundle(options, progress, say)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
-    say(f"{folder}: {len(bundle.graphs)} graphs, {size:.1f} MB, parity proved on ONNX Runtime")
+    say(f"{folder}: {len(bundle.manifest.graphs)} graphs, {size:.1f} MB, parity proved")
     if zipped:
         archive = zip_bundle(folder)
         say(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB; unzip it on the device before use")

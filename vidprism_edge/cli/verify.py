@@ -18,12 +18,16 @@ def command(
     device: Device = "CPU",
     streams: Streams = 1,
     engine_cache: EngineCache = None,
-    atol: Annotated[float, typer.Option(help="Absolute part of the tolerance.")] = 1e-4,
-    rtol: Annotated[float, typer.Option(help="Part of the tolerance relative to the reference.")] = 1e-4,
+    atol: Annotated[
+        float | None, typer.Option(help="Absolute part of the tolerance [by precision; fp32: 1e-4].")
+    ] = None,
+    rtol: Annotated[
+        float | None, typer.Option(help="Part relative to the reference [by precision; fp32: 1e-4].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Check every hash, replay the golden vectors and print the largest error of every graph; exit 4 if any fails."""
-    from vidprism_edge.bundle import Bundle
+    from vidprism_edge.bundle import REFERENCE, Bundle
     from vidprism_edge.cli.console import print_json, print_table, progress_bar
     from vidprism_edge.export.verification import verify_bundle
 
@@ -33,7 +37,7 @@ def command(
 
         def move(name: str) -> None:
             done.append(name)
-            progress(name, len(done), len(opened.graphs))
+            progress(name, len(done), len(opened.manifest.graphs))
 
         report = verify_bundle(
             opened,
@@ -51,25 +55,33 @@ def command(
         table = Table(box=None, pad_edge=False)
         for column in (
             "graph",
+            "precision",
             "output",
             "cases",
             "largest error",
             "of tolerance",
             "cosine",
+            "SQNR",
             "worst case",
             "",
         ):
             table.add_column(column, no_wrap=True)
-        for graph in opened.graphs:
-            o = report.worst(graph)
+        for o in report.worst():
+            kind = o.precision if o.target == REFERENCE[0] else f"{o.precision} ({o.target})"
             table.add_row(
-                o.graph, o.output, str(o.cases), f"{o.max_error:.2e}", f"{o.of_tolerance:.1%}", f"{o.cosine:.9f}",
+                o.graph, kind, o.output, str(o.cases), f"{o.max_error:.2e}", f"{o.of_tolerance:.1%}", f"{o.cosine:.9f}",
+                f"{o.sqnr_db:.0f} dB",
                 o.worst_case, "ok" if o.passed else "FAILED",
             )  # fmt: skip
-        print_table(
-            table,
-            f"tolerance {atol:g} + {rtol:g} * |reference|, {report.files} files checked, engine {engine}",
+        tolerances = "; ".join(
+            f"{name} {t.atol:g} + {t.rtol:g} * |reference|" + (f", cosine {t.cosine:g}" if t.cosine else "")
+            for name, t in report.tolerances.items()
         )
+        notes = [f"tolerance {tolerances}; {report.files} files checked, engine {engine}"]
+        notes += [
+            f"{graph} is computed in {used} on this machine" for graph, used in report.computes_in.items()
+        ]
+        print_table(table, *notes)
     if not report.passed:
         worst = max(report.outputs, key=lambda o: o.of_tolerance)
         raise ParityError(
