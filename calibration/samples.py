@@ -30,7 +30,7 @@ SAMPLES_SCHEMA = 1
 #: Fewer samples a graph than this are said to be few.
 FEW = 300
 #: Calls seen for each sample kept before the playing stops; more data would hardly change the choice.
-PLENTY = 8
+PLENTY = 4
 
 
 class SampleId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

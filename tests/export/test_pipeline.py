@@ -92,7 +92,9 @@ def test_golden_vectors_cover_every_gate_state(tiny_bundle):
         for case in cases:
             states[case.split(".")[0]].add(case.split(".")[1])
         for subset, found in states.items():
-            expected = {"none": {"steady"}, "temporal": {"first", "steady"}}.get(subset, {"first", "steady", "stale"})
+            expected = {"none": {"steady"}, "temporal": {"first", "steady"}}.get(
+                subset, {"first", "steady", "stale"}
+            )
             assert found == expected, subset
         for case, inputs in cases.items():
             present = set(case.split(".")[0].split("+"))
@@ -116,7 +118,8 @@ def test_the_outputs_of_golden_vectors_differ_between_cases(tiny_bundle):
 def test_a_failed_parity_check_leaves_nothing(tiny_spec, tmp_path, monkeypatch):
     real = pipeline.verify_bundle
     monkeypatch.setattr(pipeline, "verify_bundle", lambda b, e, **_: real(b, e, atol=0.0, rtol=0.0))
-    with pytest.raises(ParityError, match=r"graph \w+ \(fp32, onnxruntime\) does not agree with torch.*nothing was written"):
+    said = r"graph \w+ \(fp32, onnxruntime\) does not agree with torch.*nothing was written"
+    with pytest.raises(ParityError, match=said):
         export_bundle(options(tiny_spec, tmp_path / "x"))
     assert not list(tmp_path.iterdir())
 

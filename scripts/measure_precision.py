@@ -1,0 +1,182 @@
+"""The table of docs/results/precision.md: uniform precisions and auto, on both engines, one and two threads.
+
+``make`` converts an exported fp32 bundle into one bundle a row; ``time`` plays the clips of the subject that was left
+out of training and calibration through all of them in turn and writes the JSON; ``merge`` puts
+it into docs/results/precision.json.
+
+    python scripts/measure_precision.py make --bundle FP32.vpbundle --data DIR --left-out S --work DIR
+    python scripts/measure_precision.py time --data DIR --left-out S --work DIR --threads 1
+    python scripts/measure_precision.py merge --work DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from vidprism_edge.bundle import Bundle
+from vidprism_edge.calibration.convert import KINDS
+from vidprism_edge.calibration.data import Clip, decode
+from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
+from vidprism_edge.calibration.samples import find_videos
+from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs
+from vidprism_edge.report import describe_environment
+from vidprism_edge.runtimes.engines import EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.session import Session
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+#: Rows of the table: one bundle each, for both targets; a target takes its own half precision.
+ROWS = ("fp32", "half", "int8", "auto")
+HALF = {"onnx": "fp16", "openvino": "bf16"}
+
+
+def plan_of(row: str, options: argparse.Namespace, fp32: Bundle) -> PrecisionPlan:
+    """The plan of a row. No gate: the table shows what a precision loses; auto is held to it as every export is."""
+    common = {"data": options.data, "threads": 1, "left_out": (options.left_out,), "samples": options.samples}
+    if row == "auto":
+        return PrecisionPlan("auto", **common)
+    chosen = {t: GraphRecipe(precision=HALF[t] if row == "half" else row) for t in KINDS}  # type: ignore[arg-type]
+    recipe = Recipe(targets={t: dict.fromkeys(fp32.graphs, g) for t, g in chosen.items()})
+    return PrecisionPlan(
+        recipe=recipe, max_drop=1.0, **{**common, "data": options.data if row == "int8" else None}
+    )
+
+
+def _tell(*what: object) -> None:
+    print(*what, flush=True)
+
+
+def make(options: argparse.Namespace) -> None:
+    """One bundle a row, each from the fp32 bundle; one that is there is kept."""
+    from vidprism_edge.export import precision
+
+    fp32 = Bundle.open(options.bundle)
+    real = precision._check_graphs
+    for row in options.rows.split(","):
+        folder = options.work / f"{row}.vpbundle"
+        if folder.exists():
+            continue
+        part = options.work / f"{row}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(options.bundle, part)
+        manifest = msgspec.structs.replace(fp32.manifest, targets=tuple(KINDS))
+        manifest.write(part)
+        # a uniform precision is measured even where the gate would refuse it
+        precision._check_graphs = real if row == "auto" else lambda *_: None
+        start = time.process_time()
+        plan = plan_of(row, options, fp32)
+        made = add_target_graphs(part, manifest, plan, _tell, print)
+        made.write(part)
+        part.rename(folder)
+        print(row, f"{time.process_time() - start:.0f} s of processor time", flush=True)
+
+
+class Player:
+    """One bundle on one engine, played clip by clip."""
+
+    def __init__(self, row: str, target: str, work: Path, threads: int) -> None:
+        self.row, self.target = row, target
+        self.bundle = Bundle.open(work / f"{row}.vpbundle")
+        self._engines = load_engines(self.bundle, KINDS[target].engine, EngineOptions(threads))
+        self.ms: list[float] = []
+        self.clips: list[str] = []
+        self.labels: list[str] = []
+        self.said: list[str] = []
+
+    @property
+    def size_bytes(self) -> int:
+        graphs = self.bundle.graphs_for(self.target).values()
+        return sum(self.bundle.locate(file).stat().st_size for g in graphs for file, _ in g.files)
+
+    def play(self, clip: Clip, *, keep: bool) -> None:
+        """Milliseconds a decision of one clip, and what was said."""
+        session = Session(self.bundle, engine=self._engines, period_ns=clip.period_ns)
+        made = []
+        start = time.perf_counter_ns()
+        for frame in clip.frames:
+            made += session.push(frame) or []
+        made += session.finish()
+        self.ms.append((time.perf_counter_ns() - start) / 1e6 / len(made))
+        if keep:
+            labels = self.bundle.spec.labels
+            self.labels += [p.label for p in made]
+            scores = np.log([[p.scores[n] for n in labels] for p in made if p.ready])
+            self.clips.append(clip.entry.label)
+            self.said.append(labels[int(scores.mean(axis=0).argmax())])
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Play every clip on every row in turn; the rows of one clip are neighbours in time."""
+    players = [Player(row, t, options.work, options.threads) for row in ROWS for t in KINDS]
+    entries = [e for e in find_videos(options.data) if e.subject == options.left_out]
+    for entry in entries[: options.clips]:
+        clip = decode(entry)
+        for player in players:
+            player.play(clip, keep=True)
+    base = players[0]
+    rows = [
+        {
+            "row": p.row,
+            "engine": KINDS[p.target].engine,
+            "threads": options.threads,
+            "ms_per_decision": float(np.median(p.ms[1:])),
+            "ratio": float(np.median(np.array(base.ms[1:]) / np.array(p.ms[1:]))),
+            "size_bytes": p.size_bytes,
+            "clips": len(p.said),
+            "right": int(np.sum(np.array(p.said) == np.array(p.clips))),
+            "decisions": len(p.labels),
+            "agree": int(np.sum(np.array(p.labels) == np.array(base.labels))),
+            "precisions": {n: g.precision for n, g in p.bundle.graphs_for(p.target).items()},
+        }
+        for p in players
+    ]
+    told = {
+        "preset": base.bundle.spec.preset,
+        "left_out": options.left_out,
+        "random_weights": base.bundle.manifest.random_weights,
+        "environment": describe_environment(),
+        "rows": rows,
+    }
+    file = options.work / f"times-{options.threads}.json"
+    file.write_text(json.dumps(told, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+def merge(options: argparse.Namespace) -> None:
+    """Put the measured rows of a work folder into docs/results/precision.json."""
+    found = [json.loads(f.read_text()) for f in sorted(options.work.glob("times-*.json"))]
+    rows = [{**row, "preset": f["preset"], "left_out": f["left_out"]} for f in found for row in f["rows"]]
+    file = RESULTS / "precision.json"
+    old = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    fresh = {(r["preset"], r["left_out"], r["threads"]) for r in rows}
+    kept = [r for r in old["rows"] if (r["preset"], r["left_out"], r["threads"]) not in fresh]
+    told = {"environment": found[0]["environment"], "rows": [*kept, *rows]}
+    file.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=("make", "time", "merge"))
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--left-out")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--rows", default=",".join(ROWS))
+    options = parser.parse_args()
+    {"make": make, "time": measure, "merge": merge}[options.step](options)
+
+
+if __name__ == "__main__":
+    main()

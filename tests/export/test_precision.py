@@ -1,0 +1,200 @@
+"""The precision stage: chosen, repeated byte for byte, held to the gate, and nothing left of what fails."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from made_clips import write_folder
+
+from vidprism_edge.bundle import Bundle, hash_file
+from vidprism_edge.calibration.evaluation import Judged
+from vidprism_edge.calibration.recipes import ALL_OPS, GraphRecipe, Recipe
+from vidprism_edge.errors import ParityError, UsageError
+from vidprism_edge.export import precision
+from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs, gate_entries
+
+#: Enough to reach every part: one graph with convolutions, one with attention, one that is a product.
+FEW_GRAPHS = ("hybrid_encode", "hybrid_attend", "head")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("precision") / "clips", subjects=2, kinds=("one", "two"))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Only some graphs are converted: the others would take minutes and show nothing more."""
+    real = precision._make_target
+
+    def make(work, target):
+        work.bundle.graphs = {n: g for n, g in work.bundle.graphs.items() if n in FEW_GRAPHS}
+        return real(work, target)
+
+    monkeypatch.setattr(precision, "_make_target", make)
+
+
+def run(tiny_bundle, folder, targets, plan, **manifest):
+    shutil.copytree(tiny_bundle, folder)
+    opened = Bundle.open(folder)
+    plan.check(targets)
+    changed = msgspec.structs.replace(opened.manifest, targets=targets, **manifest)
+    changed.write(folder)
+    told: list[str] = []
+    add_target_graphs(folder, changed, plan, lambda *_: None, told.append).write(folder)
+    return Bundle.open(folder), told
+
+
+@pytest.mark.usefixtures("few")
+def test_a_choice_is_a_recipe_that_repeats_it_byte_for_byte(tiny_bundle, clips, tmp_path):
+    plan = PrecisionPlan("auto", data=clips, samples=12, threads=1)
+    first, told = run(tiny_bundle, tmp_path / "a", ("onnx",), plan)
+    assert any("fewer than 300" in line for line in told)
+    assert first.check()
+    report = msgspec.json.decode((first.root / "reports/precision.json").read_bytes())
+    (target,) = report["targets"]
+    for graph in target["graphs"]:
+        tried = {c["recipe"]["precision"] for c in graph["candidates"]}
+        assert tried == {"fp32", "fp16", "int8"}
+        best = graph["candidates"][graph["chosen"]]
+        assert best["sqnr_db"] >= 20
+        exact = min(c["median_ms"] for c in graph["candidates"] if c["recipe"]["precision"] == "fp32")
+        assert best["median_ms"] <= exact * 1.03
+    recipe = Recipe.open(first.file("calibration/recipe.json"))
+    # whatever was chosen here, an int8 graph is among those that are repeated
+    forced = {**recipe.targets["onnx"], "hybrid_encode": GraphRecipe(precision="int8")}
+    plan = msgspec.structs.replace(recipe, targets={"onnx": forced})
+    again = [
+        run(
+            tiny_bundle,
+            tmp_path / name,
+            ("onnx",),
+            PrecisionPlan(recipe=plan, data=clips, samples=12, threads=1),
+        )[0]
+        for name in ("b", "c")
+    ]
+    assert again[0].manifest.graphs == again[1].manifest.graphs
+    assert again[0].manifest.files == again[1].manifest.files
+    assert again[0].graphs_for("onnx")["hybrid_encode"].precision == "int8"
+    chosen = {g.name: g for g in first.manifest.graphs if not g.is_reference and g.name != "hybrid_encode"}
+    repeated = {
+        g.name: g for g in again[0].manifest.graphs if not g.is_reference and g.name != "hybrid_encode"
+    }
+    assert chosen == repeated
+
+
+@pytest.mark.slow
+def test_every_graph_for_both_targets(tiny_bundle, clips, tmp_path):
+    from vidprism_edge.export.verification import verify_bundle
+
+    pytest.importorskip("nncf")
+    plan = PrecisionPlan("auto", data=clips, samples=24, threads=1)
+    bundle, _ = run(tiny_bundle, tmp_path / "a", ("onnx", "openvino"), plan)
+    assert {g.name for g in bundle.manifest.graphs if g.target == "openvino"} == set(bundle.graphs)
+    assert verify_bundle(bundle, "openvino").passed
+    assert verify_bundle(bundle, "onnxruntime").passed
+    recipe = Recipe.open(bundle.file("calibration/recipe.json"))
+    again, _ = run(
+        tiny_bundle,
+        tmp_path / "b",
+        ("onnx", "openvino"),
+        PrecisionPlan(recipe=recipe, data=clips, samples=24, threads=1),
+    )
+    assert again.manifest.graphs == bundle.manifest.graphs
+
+
+def test_a_bad_recipe_is_caught_and_its_layer_named(tiny_bundle, clips, tmp_path):
+    """All operators, four samples, and a network whose encoder has outlier channels."""
+    bad = {"spatial": GraphRecipe(precision="int8", ops=ALL_OPS, per_channel=False, symmetric=True)}
+    plan = PrecisionPlan(recipe=Recipe(targets={"onnx": bad}), data=clips, samples=4, threads=1)
+    with pytest.raises(
+        ParityError, match=r"graph spatial of target onnx in int8 .* starts at layer \S+\. Nothing"
+    ):
+        run(tiny_bundle, tmp_path / "a", ("onnx",), plan)
+    assert not (tmp_path / "a/.candidates").exists()
+
+
+def test_plain_openvino_needs_no_data_and_verifies(tiny_bundle, tmp_path):
+    from vidprism_edge.export.verification import verify_bundle
+
+    pytest.importorskip("openvino")
+    bundle, told = run(tiny_bundle, tmp_path / "a", ("openvino",), PrecisionPlan(threads=1))
+    assert told == []
+    graphs = bundle.graphs_for("openvino")
+    assert all(g.target == "openvino" and g.precision == "fp32" for g in graphs.values())
+    assert all(hash_file(bundle.locate(g.weights)) == g.weights_sha256 for g in graphs.values())
+    assert verify_bundle(bundle, "openvino").passed
+    # the weights are part of the graph: a flipped byte is noticed
+    with bundle.locate(graphs["head"].weights).open("r+b") as file:
+        file.write(b"x")
+    from vidprism_edge.errors import BundleError
+
+    with pytest.raises(BundleError, match=r"head\.fp32\.bin does not have the sha256"):
+        bundle.graph_file(graphs["head"])
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("wrong", "passes"), [(0, True), (1, False)])
+def test_the_gate_counts_clips_against_fp32(tiny_bundle, clips, tmp_path, monkeypatch, wrong, passes):
+    """fp32 is right on both clips of subject 2; the converted graphs are wrong on ``wrong`` of them."""
+    calls: list[str] = []
+
+    def judge(_bundle, clip, *, engines, gates):
+        calls.append(clip.entry.path.name)
+        assert gates == "auto"
+        miss = len(calls) > 2 and len(calls) <= 2 + wrong
+        said = {"one": "two", "two": "one"}[clip.entry.label] if miss else clip.entry.label
+        scores = np.full((3, 3), -1.0)
+        scores[:, ("one", "two", "three").index(said)] = 0.0
+        return Judged(clip.entry.path, clip.entry.label, said, scores, (True,) * 3, 1, 1.0)
+
+    monkeypatch.setattr(precision, "judge", judge)
+    recipe = Recipe(targets={"onnx": {"head": GraphRecipe(precision="fp16")}})
+    plan = PrecisionPlan(recipe=recipe, data=clips, samples=4, threads=1, left_out=("2",))
+    if passes:
+        bundle, told = run(tiny_bundle, tmp_path / "a", ("onnx",), plan, trained=True)
+        assert any("100.00% of 6 decisions" in line and "one clip is 50.0%" in line for line in told)
+        record = msgspec.json.decode(bundle.file("calibration/samples.json").read_bytes())
+        assert set(record["videos"]) == {"one_1.mp4", "two_1.mp4"}
+    else:
+        with pytest.raises(
+            ParityError, match=r"top-1 50\.0% against 100\.0% on 2 clips.*--max-drop is 0\.01"
+        ):
+            run(tiny_bundle, tmp_path / "a", ("onnx",), plan, trained=True)
+    assert set(calls) == {"one_2.mp4", "two_2.mp4"}
+
+
+def test_the_gate_plays_unseen_subjects_where_there_are_any(clips):
+    entries, subjects = gate_entries(clips, ("2",))
+    assert subjects == ("2",)
+    assert {e.subject for e in entries} == {"2"}
+    assert gate_entries(clips, ())[1] == ("all",)
+
+
+@pytest.mark.parametrize(
+    ("plan", "targets", "says"),
+    [
+        (PrecisionPlan("int8"), ("onnx",), "--precision int8 needs --calib-data"),
+        (PrecisionPlan("auto"), ("openvino",), "--precision auto needs --calib-data"),
+        (PrecisionPlan("bf16"), ("onnx",), "onnx has no precision bf16"),
+        (PrecisionPlan(recipe=Recipe(targets={"onnx": {}})), ("openvino",), "nothing for target openvino"),
+        (
+            PrecisionPlan(recipe=Recipe(targets={"onnx": {"head": GraphRecipe(precision="int8")}})),
+            ("onnx",),
+            "the recipe needs --calib-data",
+        ),
+        (PrecisionPlan(max_drop=-1), ("onnx",), "--max-drop is -1"),
+        (PrecisionPlan(samples=0), ("onnx",), "--calib-samples is 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(plan, targets, says):
+    with pytest.raises(UsageError, match=says):
+        plan.check(targets)
