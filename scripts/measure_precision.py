@@ -16,6 +16,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.convert import KINDS
 from vidprism_edge.calibration.data import Clip, decode
 from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
-from vidprism_edge.calibration.samples import find_videos
+from vidprism_edge.calibration.samples import Samples, collect_samples, find_videos
 from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs
 from vidprism_edge.report import describe_environment
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
@@ -59,6 +60,15 @@ def make(options: argparse.Namespace) -> None:
 
     fp32 = Bundle.open(options.bundle)
     real = precision._check_graphs
+    # the rows differ in precision alone: the same samples serve them all
+    collected: list[Samples] = []
+
+    def collect_once(*given: Any, **named: Any) -> Samples:
+        if not collected:
+            collected.append(collect_samples(*given, **named))
+        return collected[0]
+
+    precision.collect_samples = collect_once
     for row in options.rows.split(","):
         folder = options.work / f"{row}.vpbundle"
         if folder.exists():

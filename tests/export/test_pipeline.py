@@ -171,8 +171,8 @@ def test_wrong_options_are_refused_before_anything_is_made(tiny_spec, tmp_path, 
 
 def test_stages_state_what_they_need():
     check_stages(STAGES)
-    with pytest.raises(ValueError, match=r"'prove parity' needs manifest"):
-        check_stages(STAGES[:-2] + STAGES[-1:])
+    with pytest.raises(ValueError, match=r"needs manifest"):
+        check_stages(tuple(s for s in STAGES if s.name != "write the manifest"))
 
 
 KILLED = """
