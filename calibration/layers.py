@@ -30,8 +30,9 @@ class Layer(msgspec.Struct, frozen=True):
 def sqnr_db(value: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
     """Signal to quantisation error ratio in decibels; 200 where there is no error, -200 for what is no number."""
     wide = reference.astype(np.float64)
-    error = float(np.sum((value - wide) ** 2))
-    signal = float(np.sum(wide**2))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = float(np.sum((value - wide) ** 2))
+        signal = float(np.sum(wide**2))
     if not np.isfinite(error):
         return -200.0
     if error == 0.0:
