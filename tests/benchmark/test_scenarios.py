@@ -70,6 +70,15 @@ def test_a_result_counts_and_is_json(results, scenario):
     assert json.loads(msgspec.json.encode(result))["request"]["scenario"] == scenario
 
 
+def test_openvino_runs_a_scenario_and_says_where(tiny_bundle):
+    pytest.importorskip("openvino")
+    request = Request(profile="rapid", engine="openvino", threads=1, source=SOURCE, percentiles=(50.0,), start=False)
+    result, _ = measure(Bundle.open(tiny_bundle), request, lambda *_: None)
+    assert set(result["stages_ms"]) == STAGES
+    assert result["accelerator"]["devices"]["fusion"] == ["CPU"]
+    assert set(result["precisions"].values()) == {"fp32"}
+
+
 @pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline"])
 def test_the_stages_are_the_whole(results, scenario):
     result, _ = results[scenario]
