@@ -82,6 +82,25 @@ def test_the_folder_runs_by_itself_and_takes_a_video_along(tiny_bundle, tmp_path
     assert not (folder / "env").exists(), "the version was there: nothing was installed"
 
 
+def test_the_command_packs_and_says_what_to_do(tiny_bundle, tmp_path, wheel, capsys):
+    arguments = [
+        "benchmark",
+        str(tiny_bundle),
+        "--pack",
+        str(tmp_path / "p"),
+        "--wheel",
+        str(wheel),
+        "--threads",
+        "2",
+    ]
+    assert main(arguments) == 0
+    assert "run sh run.sh in it" in capsys.readouterr().err
+    assert "--threads 2" in (tmp_path / "p" / "run.sh").read_text()
+    assert [path.name for path in (tmp_path / "p" / "dist").iterdir()] == [wheel.name]
+    assert main([*arguments[:-3], "missing.whl"]) == 2
+    assert "expected a wheel or a source archive" in capsys.readouterr().err
+
+
 def test_a_checkout_is_archived_with_its_sources(tmp_path):
     assert archive_checkout(tmp_path)
     (archive,) = tmp_path.iterdir()

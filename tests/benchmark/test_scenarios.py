@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vidprism_edge.benchmark import measure as measuring
+from vidprism_edge.benchmark import scenarios
 from vidprism_edge.benchmark.camera import PacedCamera
 from vidprism_edge.benchmark.judge import STEADY, judge_camera, judge_steady
 from vidprism_edge.benchmark.measure import clock_cost_s, measure, tell_overhead
@@ -21,6 +22,7 @@ from vidprism_edge.benchmark.scenarios import RUN, tell_streaming
 from vidprism_edge.benchmark.start import forget, measure_starts
 from vidprism_edge.benchmark.streams import MemorySource, keep_in_memory
 from vidprism_edge.bundle import Bundle
+from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.streaming.source import Frame, open_source
 from vidprism_edge.spec import COMPONENTS
 
@@ -72,7 +74,9 @@ def test_a_result_counts_and_is_json(results, scenario):
 
 def test_openvino_runs_a_scenario_and_says_where(tiny_bundle):
     pytest.importorskip("openvino")
-    request = Request(profile="rapid", engine="openvino", threads=1, source=SOURCE, percentiles=(50.0,), start=False)
+    request = Request(
+        profile="rapid", engine="openvino", threads=1, source=SOURCE, percentiles=(50.0,), start=False
+    )
     result, _ = measure(Bundle.open(tiny_bundle), request, lambda *_: None)
     assert set(result["stages_ms"]) == STAGES
     assert result["accelerator"]["devices"]["fusion"] == ["CPU"]
@@ -126,6 +130,15 @@ class SlowSource:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def test_a_live_source_is_refused(monkeypatch):
+    source = SlowSource(0.0)
+    source.live = True
+    monkeypatch.setattr(scenarios, "open_source", lambda *_, **__: source)
+    setting = scenarios.Setting(None, {}, Request(source="0"), time.perf_counter, print)
+    with pytest.raises(UsageError, match="'0' is live and paces itself"):
+        setting.open()
 
 
 def test_a_camera_does_not_wait_for_a_slow_decoder():

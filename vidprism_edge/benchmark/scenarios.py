@@ -14,7 +14,7 @@ from vidprism_edge.benchmark.request import STREAMS_A_QUERY, Request
 from vidprism_edge.benchmark.samples import Query, Samples
 from vidprism_edge.benchmark.streams import MemorySource, Pull, Stream, keep_in_memory
 from vidprism_edge.bundle import Bundle
-from vidprism_edge.errors import BenchmarkError
+from vidprism_edge.errors import UsageError
 from vidprism_edge.report import count_cores
 from vidprism_edge.runtimes.engines import Engine, load_engines
 from vidprism_edge.runtimes.streaming.feed import Feed
@@ -39,7 +39,7 @@ class Setting:
         source = open_source(self.request.source, loop=True)
         if source.live:
             source.close()
-            raise BenchmarkError(
+            raise UsageError(
                 f"source {self.request.source!r} is live and paces itself; benchmark a file or synthetic:SECONDS"
             )
         return source
