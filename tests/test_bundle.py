@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidprism_edge.bundle import MANIFEST, Bundle, GraphInfo, Manifest, TensorInfo, hash_file, writing
+from vidprism_edge.bundle import (
+    MANIFEST,
+    Bundle,
+    GraphInfo,
+    Manifest,
+    TensorInfo,
+    hash_file,
+    schema,
+    writing,
+)
 from vidprism_edge.errors import BundleError, UsageError
 from vidprism_edge.spec import COMPONENTS
 
@@ -223,6 +233,150 @@ def test_golden_vectors_are_never_unpickled(bundle, content):
     reseal(bundle, files={"golden/head.npz": hash_file(bundle / "golden/head.npz")})
     with pytest.raises(BundleError, match="does not hold golden vectors"):
         list(Bundle.open(bundle).golden("head"))
+
+
+def npz(entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(f"{name}.npy", data)
+    return buffer.getvalue()
+
+
+def array(shape: tuple[int, ...], data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + data
+
+
+#: Each would take gigabytes, or hours, of a reader that believes it.
+BOMBS = {
+    "a tensor of a gigabyte": npz({"a/input/x": array((1 << 28,), bytes(1 << 28))}),
+    "a header that claims a terabyte": npz({"a/input/x": array((1 << 38,), b"")}),
+    "a hundred thousand cases": npz({f"{i}/input/x": b"" for i in range(100_000)}),
+    "tensors that no graph has": npz({f"a/input/{i}": array((2,), bytes(8)) for i in range(10)}),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_among_the_golden_vectors_does_not_go_off(bundle, name):
+    (bundle / "golden/head.npz").write_bytes(BOMBS[name])
+    reseal(bundle, files={"golden/head.npz": hash_file(bundle / "golden/head.npz")})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError, match="does not hold golden vectors"):
+        list(Bundle.open(bundle).golden("head"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_manifest_with_a_million_graphs_is_refused_by_its_size(bundle):
+    data = (bundle / MANIFEST).read_bytes()
+    head, tail = data.split(b'"graphs": [')
+    (bundle / MANIFEST).write_bytes(head + b'"graphs": [' + b"{}," * 1_000_000 + tail)
+    assert "missing required field" in refused(bundle)
+    (bundle / MANIFEST).write_bytes(head + b'"graphs": [' + b"{   }," * 1_000_000 + tail)
+    assert "expected at most" in refused(bundle)
+    reseal_many = json.loads(data)
+    reseal_many["graphs"] = reseal_many["graphs"] * 100
+    write_sealed(bundle, reseal_many)
+    assert "lists 700 graphs" in refused(bundle)
+
+
+def write_sealed(folder: Path, values: dict[str, object]) -> None:
+    """Write any JSON as a manifest whose digest is right."""
+    blank = json.dumps({**values, "digest": ""}, indent=2).encode() + b"\n"
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    head, mark, tail = blank.rpartition(b'"digest": ""')
+    (folder / MANIFEST).write_bytes(head + mark[:-1] + digest + b'"' + tail)
+
+
+def test_an_enormous_file_is_refused_before_it_is_read(bundle):
+    with (bundle / "graphs/onnx/head.onnx").open("r+b") as file:
+        file.truncate(1 << 40)
+    assert "expected at most" in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        ({"name": "x", "shape": [1, -2]}, "sides of 1 or more"),
+        ({"name": "x", "shape": [0]}, "sides of 1 or more"),
+        ({"name": "x", "shape": [1 << 20, 1 << 20]}, "numbers"),
+        ({"name": "x", "shape": [1, 2], "dtype": "object"}, "object"),
+        ({"name": "x", "shape": [1, 2], "dtype": "float64"}, "float64"),
+    ],
+)
+def test_a_tensor_that_cannot_be_is_refused(bundle, tensor, says):
+    values = json.loads((bundle / MANIFEST).read_bytes())
+    values["graphs"][0]["inputs"] = [tensor]
+    write_sealed(bundle, values)
+    assert says in refused(bundle)
+
+
+NASTY = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20), st.just([]), st.just({}), st.just("../../etc/passwd"), st.just("a" * 10_000),
+    st.just([[[[]]]]), st.sampled_from([0, -1, 1e308, 2**31, 2**63, "\x00", "/"]),
+)  # fmt: skip
+
+
+def leaves(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(leaf for key, inner in items for leaf in leaves(inner, (*path, key)))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere_in_a_sealed_manifest_is_read_or_refused(whole, data):
+    """Someone who knows how a manifest is sealed can write anything: one line then, never a traceback."""
+    values = json.loads((whole / MANIFEST).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(leaves(values)[1:]))
+        inner = values
+        for key in path[:-1]:
+            inner = inner[key]
+        if data.draw(st.booleans()):
+            inner[path[-1]] = data.draw(NASTY)
+        else:
+            del inner[path[-1]]
+    folder = whole.parent / "fuzzed"
+    shutil.copytree(whole, folder, dirs_exist_ok=True)
+    write_sealed(folder, values)
+    said = ""
+    try:
+        bundle = Bundle.open(folder)
+        bundle.check()
+        assert all(0 < bundle.spec.slots(name) <= 1 << 16 for name in bundle.spec.streams)
+    except BundleError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("window_s", 1e308), ("window_s", 1e9), ("hop_s", 5e-324), ("width", 0), ("width", -5), ("width", 10**12),
+     ("fusion_heads", 0), ("scene_grid", -1), ("scene_grid", 10**9), ("small_px", 0), ("small_px", 10**9),
+     ("max_age_s", 0.0), ("repeat_s", -1.0), ("repeat_s", 1e308), ("analyzer_grid", 0), ("fusion_passes", 10**9)],
+)  # fmt: skip
+def test_a_spec_that_would_ask_for_the_whole_memory_is_refused(bundle, field, value):
+    values = json.loads((bundle / MANIFEST).read_bytes())
+    values["spec"][field] = value
+    write_sealed(bundle, values)
+    assert field in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("size_px", 10**9), ("rate_hz", 1e-300), ("stale_s", 1e308), ("stale_s", -1.0)]
+)
+def test_a_stream_that_cannot_be_is_refused(bundle, field, value):
+    values = json.loads((bundle / MANIFEST).read_bytes())
+    values["spec"]["streams"]["hybrid"][field] = value
+    write_sealed(bundle, values)
+    assert field in refused(bundle)
+
+
+def test_the_published_schema_is_that_of_the_manifest(root):
+    """Made by: python -c 'from vidprism_edge.bundle import schema; print(schema())'."""
+    assert (root / "vidprism_edge/manifest.schema.json").read_text() == schema() + "\n"
 
 
 # ---- writing ------------------------------------------------------------------------------------

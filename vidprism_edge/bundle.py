@@ -6,15 +6,19 @@ is ever unpickled.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import math
 import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -28,6 +32,11 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
 #: Target and precision of the graphs that are in every bundle.
 REFERENCE = ("onnx", "fp32")
+#: Limits that no bundle of ours comes near: what is beyond them is refused before it costs time or memory.
+MAX_GRAPHS, MAX_FILES = 256, 4096
+MAX_FILE_BYTES = 2 << 30
+MAX_ELEMENTS = 1 << 28
+MAX_CASES = 4096
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -37,7 +46,14 @@ class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     shape: tuple[int, ...]
-    dtype: str = "float32"
+    dtype: Literal["float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not all(side > 0 for side in self.shape) or math.prod(self.shape) > MAX_ELEMENTS:
+            raise UsageError(
+                f"tensor {self.name[:80]} has the shape {list(self.shape)[:8]}; expected sides of 1 or more, and at "
+                f"most {MAX_ELEMENTS} numbers"
+            )
 
 
 class GraphInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +116,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         (folder / MANIFEST).write_bytes(head + mark.replace(b'""', f'"{digest}"'.encode()) + tail)
 
 
+def schema() -> str:
+    """Return the manifest's JSON Schema, which ``vidprism_edge/manifest.schema.json`` publishes."""
+    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Manifest)), indent=1).decode()
+
+
 _DIGEST = b'"digest": "%s"'
 
 
@@ -159,6 +180,11 @@ class Bundle:
             raise BundleError(
                 f"{file} does not match its own digest: it is damaged or was changed; export again"
             )
+        if len(manifest.graphs) > MAX_GRAPHS or len(manifest.files) > MAX_FILES:
+            raise BundleError(
+                f"{file} lists {len(manifest.graphs)} graphs and {len(manifest.files)} files; expected at most "
+                f"{MAX_GRAPHS} and {MAX_FILES}"
+            )
         bundle = cls(root, manifest)
         missing = [name for name in COMPONENTS if name not in bundle.graphs]
         if missing:
@@ -201,6 +227,10 @@ class Bundle:
         path = self.locate(name)
         if not path.is_file():
             raise BundleError(f"{path} is missing from the bundle; export again or copy the whole folder")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BundleError(
+                f"{path} has {path.stat().st_size} bytes, expected at most {MAX_FILE_BYTES}; do not use it"
+            )
         if hash_file(path) != sha256:
             raise BundleError(
                 f"{path} does not have the sha256 of the manifest: it is damaged or was changed; export again"
@@ -231,14 +261,46 @@ class Bundle:
         """Yield (case, inputs, reference outputs) of a component's golden vectors."""
         path = self.file(f"golden/{name}.npz")
         try:
+            self._check_golden(name, path)
             with np.load(path, allow_pickle=False) as stored:
-                cases: dict[str, tuple[Arrays, Arrays]] = {}
+                cases: dict[str, list[str]] = {}
                 for key in stored.files:
-                    case, side, tensor = key.split("/")
-                    cases.setdefault(case, ({}, {}))[side == "output"][tensor] = stored[key]
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+                    cases.setdefault(key.split("/")[0], []).append(key)
+                # one case in memory at a time
+                for case, keys in cases.items():
+                    sides: tuple[Arrays, Arrays] = ({}, {})
+                    for key in keys:
+                        _, side, tensor = key.split("/")
+                        sides[side == "output"][tensor] = stored[key]
+                    yield (case, *sides)
+        except (ValueError, OSError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise BundleError(f"{path} does not hold golden vectors: {error}; export again") from None
-        yield from ((case, *arrays) for case, arrays in cases.items())
+
+    def _check_golden(self, name: str, path: Path) -> None:
+        """Refuse an archive that would unpack to more than the graph's tensors: a few kilobytes can hold gigabytes."""
+        graph = self.graphs[name]
+        sides = {"input": graph.inputs, "output": graph.outputs}
+        most = {(side, t.name): 4 * math.prod(t.shape) for side, tensors in sides.items() for t in tensors}
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if len(entries) > MAX_CASES:
+            raise ValueError(f"it has {len(entries)} arrays, expected at most {MAX_CASES}")
+        for entry in entries:
+            _, side, tensor = entry.filename.removesuffix(".npy").split("/")
+            # an array's header has at most a few hundred bytes
+            if (side, tensor) in most and entry.file_size > most[side, tensor] + 4096:
+                raise ValueError(f"{entry.filename} has {entry.file_size} bytes, more than its tensor")
+            if (side, tensor) not in most:
+                raise ValueError(f"{entry.filename} is no tensor of the graph")
+
+
+def _swap(new: Path, old: Path) -> bool:
+    """Exchange two folders in one step, where the system can: a kill in between then leaves one of the two in place."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    at_cwd, exchange = -100, 2
+    return bool(libc.renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0)
 
 
 @contextmanager
@@ -265,6 +327,8 @@ def writing(output: Path, *, force: bool) -> Iterator[Path]:
     try:
         folder.chmod(0o755)
         yield folder
+        if output.exists() and not output.is_symlink() and _swap(folder, output):
+            return  # what is in the folder now is the old bundle, and goes
         if output.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
             os.replace(output, old / "bundle")

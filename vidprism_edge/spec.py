@@ -26,6 +26,21 @@ COMPONENTS = ("analyzer", "spatial", "temporal", "hybrid_encode", "hybrid_attend
 Triple = tuple[float, float, float]
 
 
+#: What a field may be. A spec comes with a bundle from anywhere: nothing may ask for the whole memory, or for ever.
+_RANGES: dict[str, tuple[float, float]] = {
+    "width": (1, 16384), "window_s": (0.01, 600), "hop_s": (0.01, 600), "repeat_s": (0, 3600), "max_age_s": (0.01, 1e6),
+    "analyzer_grid": (1, 256), "scene_grid": (1, 256), "fusion_passes": (1, 64), "fusion_heads": (1, 256),
+    "small_px": (16, 4096), "size_px": (8, 4096), "stale_s": (0, 1e6),
+}  # fmt: skip
+
+
+def _check_ranges(value: msgspec.Struct) -> None:
+    for name, (least, most) in _RANGES.items():
+        given = getattr(value, name, least)
+        if not least <= given <= most:
+            raise UsageError(f"{name} is {given}, expected at least {least:g} and at most {most:g}")
+
+
 class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A frozen value that refuses fields it does not know."""
 
@@ -48,8 +63,7 @@ class StreamSpec(_Value, frozen=True, kw_only=True):
     stale_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.size_px < 8:
-            raise UsageError(f"size_px is {self.size_px}, expected at least 8")
+        _check_ranges(self)
         if not 0 < self.floor_hz <= self.rate_hz <= 1000:
             raise UsageError(
                 f"rate_hz is {self.rate_hz} and floor_hz is {self.floor_hz}, expected 0 < floor_hz <= rate_hz <= 1000"
@@ -167,6 +181,7 @@ class ModelSpec(_Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.schema != SPEC_SCHEMA:
             raise UsageError(f"model spec has schema {self.schema}, this version reads {SPEC_SCHEMA}")
+        _check_ranges(self)
         if set(self.streams) != set(STREAMS):
             raise UsageError(f"streams are {sorted(self.streams)}, expected {sorted(STREAMS)}")
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):

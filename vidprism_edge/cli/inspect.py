@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vidprism_edge.bundle import Bundle
+
+
+def draw_graph(bundle: Bundle) -> list[str]:
+    """The graph of experts as lines of text, each with the multiply-accumulates of one run."""
+
+    def node(name: str) -> str:
+        return f"{name} ({bundle.macs[name] / 1e6:.1f} MMAC)"
+
+    experts = [node(name) for name in ("spatial", "temporal", "hybrid_encode")]
+    width = max(map(len, experts))
+    rest = " ─► ".join(node(name) for name in ("hybrid_attend", "fusion", "head"))
+    return [
+        f"frame ─┬─ {node('analyzer')} ─► regions and rates of the others",
+        f"       ├─ {experts[0]:<{width}} ─┐",
+        f"       ├─ {experts[1]:<{width}} ─┼─► {rest} ─► {len(bundle.spec.labels)} labels",
+        f"       └─ {experts[2]:<{width}} ─┘",
+    ]
 
 
 def command(
@@ -50,14 +70,14 @@ def command(
             slots,
         )
     graphs = Table(box=None, pad_edge=False)
-    for column in ("graph", "precision", "MMAC a run", "inputs", "size", "sha256"):
-        graphs.add_column(
-            column, justify="left" if column in ("graph", "precision", "sha256") else "right", no_wrap=True
-        )
+    for column in ("graph", "target", "precision", "MMAC a run", "inputs", "size", "sha256"):
+        left = column in ("graph", "target", "precision", "sha256")
+        graphs.add_column(column, justify="left" if left else "right", no_wrap=True)
     for graph in manifest.graphs:
-        size = opened.locate(graph.file).stat().st_size
+        size = sum(opened.locate(file).stat().st_size for file, _ in graph.files)
         graphs.add_row(
             graph.name,
+            graph.target,
             graph.precision,
             f"{graph.macs / 1e6:.2f}",
             str(len(graph.inputs)),
@@ -65,5 +85,6 @@ def command(
             graph.sha256[:12],
         )
     print(heading)
+    print("\n".join(draw_graph(opened)) + "\n")
     print_table(streams, "")
     print_table(graphs)
