@@ -36,10 +36,10 @@ class Plan:
     intervals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
     #: Why a stream's points are not sampled.
     reasons: dict[str, str] = field(default_factory=dict)
-    #: Why a stream's gate is open.
-    causes: dict[str, str] = field(default_factory=dict)
     #: One or two boxes a stream: the whole frame, and a followed region.
     boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+    #: Why a stream's gate is open.
+    causes: dict[str, str] = field(default_factory=dict)
 
 
 class Policy(Protocol):
