@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +62,9 @@ class Engine(ABC):
     ``precision``: what the engine computes in, where it says so; the manifest's where it does not.
     """
 
-    #: Processors that may run nodes of the graph; where it is one, every node runs there.
-    devices: tuple[str, ...] = ()
+    #: Processors that run nodes of the graph, and which ones, as "operator name"; None where the engine does not say
+    #: which. Where it is one processor, every node runs there.
+    placement: Mapping[str, tuple[str, ...] | None] = MappingProxyType({})
     #: How long checking the file and building the engine took.
     build_ms = 0.0
 

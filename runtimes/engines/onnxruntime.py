@@ -40,6 +40,7 @@ class OnnxRuntimeEngine(Engine):
         settings.inter_op_num_threads = 1
         provider = find_provider(options.device)
         settings.log_severity_level = 3
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # idle threads that spin take the cores from the camera's decoder
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -55,8 +56,19 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(
                 f"ONNX Runtime could not start {provider} on this machine; check its driver, or --device CPU"
             )
-        self.devices = tuple(name.removesuffix("ExecutionProvider") for name in self._session.get_providers())
+        self.placement = self._placement()
         self._outputs = [output.name for output in graph.outputs]
+
+    def _placement(self) -> dict[str, tuple[str, ...] | None]:
+        """Nodes by execution provider; versions before 1.24 tell the providers alone."""
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return {name.removesuffix("ExecutionProvider"): None for name in self._session.get_providers()}
+        placed: dict[str, tuple[str, ...] | None] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            name = part.ep_name.removesuffix("ExecutionProvider")
+            nodes = tuple(f"{node.op_type} {node.name}" for node in part.get_nodes())
+            placed[name] = (placed.get(name) or ()) + nodes
+        return placed
 
     def infer_impl(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
         """Run the graph; the outputs are new arrays."""

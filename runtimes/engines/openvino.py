@@ -58,7 +58,7 @@ class OpenVinoEngine(Engine):
                 f"OpenVINO cannot load {path} on {device}: {_last_line(error)}; export again, or use another device"
             ) from None
         self.precision = self._effective_precision()
-        self.devices = tuple(self._compiled.get_property("EXECUTION_DEVICES"))
+        self.placement = dict.fromkeys(self._compiled.get_property("EXECUTION_DEVICES"))
         self._outputs = {output.name: self._compiled.output(output.name) for output in graph.outputs}
         self._own = threading.local()
 

@@ -87,7 +87,7 @@ def make_result(
         "macs_always_on": 1.2e9,
         "load": {"total_ms": 300.0, "graphs_ms": {"head": 1.0}, "starts": None},
         "memory": {"before_load_bytes": 40e6, "after_load_bytes": 100e6, "peak_bytes": 120e6},
-        "accelerator": {"devices": {"head": ["CPU"]}, "reason": None},
+        "accelerator": {"asked": "CPU", "nodes": {"head": {"CPU": 1}}, "fell_back": {}, "share": 1.0, "reason": None},
         "precisions": {"head": "fp32"},
         "energy": {"value": 0.4, "average_w": 6.5, "reason": None, "method": "INA rail VDD_IN", "covers": "whole board",
                    "unit": "J per query"},

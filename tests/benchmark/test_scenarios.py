@@ -21,6 +21,7 @@ from vidprism_edge.benchmark.samples import Query, Samples
 from vidprism_edge.benchmark.scenarios import RUN, tell_streaming
 from vidprism_edge.benchmark.start import forget, measure_starts
 from vidprism_edge.benchmark.streams import MemorySource, keep_in_memory
+from vidprism_edge.benchmark.tell import tell_fallback
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.streaming.source import Frame, open_source
@@ -66,7 +67,9 @@ def test_a_result_counts_and_is_json(results, scenario):
     assert result["monitor"], "the machine was watched"
     assert set(result["load"]["graphs_ms"]) == set(COMPONENTS)
     assert all(spent > 0 for spent in result["load"]["graphs_ms"].values())
-    assert result["accelerator"] == {"devices": {name: ["CPU"] for name in COMPONENTS}, "reason": None}
+    accelerator = result["accelerator"]
+    assert (accelerator["share"], accelerator["fell_back"], accelerator["reason"]) == (1.0, {}, None)
+    assert accelerator["nodes"]["head"] == {"CPU": 1}
     assert result["memory"]["peak_bytes"] >= result["memory"]["after_load_bytes"]
     assert result["energy"]["value"] is None or result["energy"]["value"] > 0
     assert json.loads(msgspec.json.encode(result))["request"]["scenario"] == scenario
@@ -79,7 +82,8 @@ def test_openvino_runs_a_scenario_and_says_where(tiny_bundle):
     )
     result, _ = measure(Bundle.open(tiny_bundle), request, lambda *_: None)
     assert set(result["stages_ms"]) == STAGES
-    assert result["accelerator"]["devices"]["fusion"] == ["CPU"]
+    assert result["accelerator"]["nodes"]["fusion"] == {"CPU": None}
+    assert result["accelerator"]["share"] == 1.0
     assert set(result["precisions"].values()) == {"fp32"}
 
 
@@ -130,6 +134,25 @@ class SlowSource:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def test_nodes_that_fall_back_are_named():
+    engines = {
+        "spatial": SimpleNamespace(placement={"CUDA": ("Conv a", "Conv b", "Relu c"), "CPU": ("Resize d",)}),
+        "head": SimpleNamespace(placement={"CUDA": None}),
+    }
+    told = measuring.tell_placement(engines, "cuda")
+    assert told["nodes"] == {"spatial": {"CUDA": 3, "CPU": 1}, "head": {"CUDA": None}}
+    assert told["fell_back"] == {"spatial": {"CPU": ["Resize d"]}}
+    assert told["share"] == 0.8
+    text = tell_fallback({"accelerator": told})
+    assert text == "80% of the nodes ran on cuda; fell back: 1 of spatial on CPU (Resize)"
+    engines["fusion"] = SimpleNamespace(placement={"GPU.0": None, "CPU": None})
+    told = measuring.tell_placement(engines, "AUTO")
+    assert (told["share"], told["reason"]) == (
+        None,
+        "the engine does not say which nodes of fusion run where",
+    )
 
 
 def test_a_live_source_is_refused(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from vidprism_edge.benchmark.device.fingerprint import describe_device
@@ -69,7 +70,7 @@ def measure(
             "after_load_bytes": loaded,
             "peak_bytes": peak_memory_bytes(),
         },
-        "accelerator": tell_placement(engines),
+        "accelerator": tell_placement(engines, request.device),
         "precisions": {name: engine.precision for name, engine in engines.items()},
         "energy": monitor.energy(len(samples.latency_ms)),
         "overhead": tell_overhead(samples, monitor.cpu_s, cpu),
@@ -123,12 +124,33 @@ def make_headline(request: Request, samples: Samples) -> dict[str, Any]:
     return told
 
 
-def tell_placement(engines: dict[str, Engine]) -> dict[str, Any]:
-    """Which processor runs the nodes of each graph; where an engine may use several, it does not say which node."""
-    placed = {name: list(engine.devices) for name, engine in engines.items()}
-    several = sorted(name for name, devices in placed.items() if len(devices) != 1)
-    reason = f"the engine does not say which nodes of {', '.join(several)} fell back" if several else None
-    return {"devices": placed, "reason": reason}
+def tell_placement(engines: Mapping[str, Engine], asked: str) -> dict[str, Any]:
+    """Where the nodes of each graph run, and which fell back from the processor that was asked for.
+
+    ``nodes``: graph → processor → number (None where the engine does not count). ``fell_back``: graph → processor →
+    nodes. ``share``: of all nodes, those on the processor asked for; None, with the reason, where it is not known.
+    """
+    nodes, fell_back, unknown = {}, {}, []
+    there = counted = 0
+    for graph, engine in engines.items():
+        placed = engine.placement
+        nodes[graph] = {device: None if found is None else len(found) for device, found in placed.items()}
+        if len(placed) != 1 and (not placed or None in placed.values()):
+            unknown.append(graph)
+        others = {device: list(found) for device, found in placed.items() if found and not _is(device, asked)}
+        if others:
+            fell_back[graph] = others
+        for device, found in placed.items():
+            counted += len(found or "1")
+            there += len(found or "1") if _is(device, asked) else 0
+    reason = f"the engine does not say which nodes of {', '.join(unknown)} run where" if unknown else None
+    share = None if reason else there / max(counted, 1)
+    return {"asked": asked, "nodes": nodes, "fell_back": fell_back, "share": share, "reason": reason}
+
+
+def _is(device: str, asked: str) -> bool:
+    """Whether a processor is the one that was asked for; AUTO is any."""
+    return asked.upper() == "AUTO" or device.upper().partition(".")[0] == asked.upper().partition(".")[0]
 
 
 def clock_cost_s(times: int = 5_000, repeats: int = 5) -> float:

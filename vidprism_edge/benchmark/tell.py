@@ -90,21 +90,39 @@ def tell_device(result: dict[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
+def tell_fallback(result: dict[str, Any]) -> str | None:
+    """Which nodes did not run on the processor that was asked for."""
+    accelerator = result["accelerator"]
+    if accelerator["reason"]:
+        return str(accelerator["reason"])
+    told = [
+        f"{len(nodes)} of {graph} on {device} ({', '.join(sorted({node.split()[0] for node in nodes}))})"
+        for graph, placed in accelerator["fell_back"].items()
+        for device, nodes in placed.items()
+    ]
+    if not told:
+        return None
+    return (
+        f"{accelerator['share']:.0%} of the nodes ran on {accelerator['asked']}; fell back: {'; '.join(told)}"
+    )
+
+
 def tell_notes(result: dict[str, Any]) -> list[str]:
     """Everything that a reader needs beside the numbers."""
     request, memory = as_request(result), result["memory"]
     share = result["macs_per_decision"] / result["macs_always_on"]
-    gone = sorted({device for devices in result["accelerator"]["devices"].values() for device in devices})
+    used = sorted({device for nodes in result["accelerator"]["nodes"].values() for device in nodes})
     notes = [
         tell_headline(result),
         tell_interval(result),
         tell_scenario(result),
         f"{result['queries']} queries, {result['macs_per_decision'] / 1e9:.2f} GMAC a decision ({share:.0%} of "
         f"always-on), peak memory {memory['peak_bytes'] / 1e6:.0f} MB; state is kept between queries, as it must be",
+        tell_fallback(result),
         tell_start(result),
         tell_energy(result),
         f"{request.engine} in {', '.join(sorted(set(result['precisions'].values())))} on "
-        f"{', '.join(gone) or 'a processor it does not name'}, {tell_device(result)}; "
+        f"{', '.join(used) or 'a processor it does not name'}, {tell_device(result)}; "
         f"source {request.source}",
         f"measuring itself took {result['overhead']['share']:.2%} of the processor time",
         f"rule: {SCENARIOS[request.scenario].rule}",
