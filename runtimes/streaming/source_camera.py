@@ -67,7 +67,10 @@ class _Place:
             node = self._devices.named(self._name) or node
         if not node.exists():
             there = ", ".join(self._devices.listed()) or "none"
-            raise SourceError(f"camera {self._asked} is not there; cameras on this machine: {there}")
+            raise SourceError(
+                f"camera {self._asked} is not there; cameras on this machine: {there}; "
+                "a video file or an rtsp:// address serves as well"
+            )
         if not os.access(node, os.R_OK | os.W_OK):
             raise SourceError(
                 f"camera {node} may not be opened; add the user to the group that owns it (video)"

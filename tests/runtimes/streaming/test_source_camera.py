@@ -85,7 +85,8 @@ def test_no_camera_is_one_line_that_names_those_there_are(devices: Devices) -> N
         open_camera("1", devices=devices, capture=lambda _: FakeCapture([]))
     assert str(caught.value) == (
         f"camera {devices.dev}/video1 is not there; cameras on this machine: "
-        f"{devices.dev}/video0 (Desk camera), {devices.dev}/video2 (Door camera)"
+        f"{devices.dev}/video0 (Desk camera), {devices.dev}/video2 (Door camera); "
+        "a video file or an rtsp:// address serves as well"
     )
 
 
