@@ -94,18 +94,19 @@ def list_candidates(spec: ModelSpec) -> list[GateSettings]:
     The temporal expert goes on for a window and a decision after the last motion, so that a decision that is held was
     made on a window at rest; the others have nothing more to see then.
     """
-    movements = ((4.0, 0.002), (8.0, 0.008), (12.0, 0.012))
-    paces: tuple[dict[str, int], ...] = ({}, {"spatial": 2}, {"spatial": 4, "hybrid": 2})
+    movements = ((4.0, 0.002), (7.0, 0.006))
+    #: how much rarer the costly experts run while something happens, and how much more must move for the costliest
+    paces = ((2, 1, 1), (4, 2, 1), (4, 2, 5))
     made = [GateSettings()]
-    for (change, share), intervals in itertools.product(movements, paces):
+    for (change, share), (spatial, hybrid, blunt) in itertools.product(movements, paces):
         # nothing rarer than the stream's own floor
-        busy = {n: min(intervals.get(n, 1), spec.streams[n].floor_interval) for n in STREAMS}
+        rarer = {**dict.fromkeys(STREAMS, 1), "spatial": spatial, "hybrid": hybrid}
         made.append(
             GateSettings(
                 hold_s={**dict.fromkeys(STREAMS, 0.5), "temporal": spec.window_s + spec.hop_s},
-                busy_interval=busy,
+                busy_interval={n: min(k, spec.streams[n].floor_interval) for n, k in rarer.items()},
                 least_change=change,
-                least_share=share,
+                least_share={**dict.fromkeys(STREAMS, share), "spatial": blunt * share},
                 look_s=spec.window_s + spec.hop_s,
                 hold_decisions=True,
             )

@@ -50,8 +50,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     busy_interval: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
     #: A block has changed when its luma moved by this many grey levels (more where the camera is noisy) …
     least_change: float = LEAST_CHANGE
-    #: … and a picture when this share of its blocks has; never fewer than two.
-    least_share: float = LEAST_SHARE
+    #: … and a picture, for an expert, when this share of its blocks has; never fewer than two.
+    least_share: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, LEAST_SHARE))
     #: How long a look lasts that ``max skip`` or light asked for; 0: until the expert has run.
     look_s: float = 0.0
     #: While the temporal gate is closed, or has yet to see a whole window of a look, decisions repeat the one before.
@@ -60,7 +60,7 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shed_order: tuple[str, ...] = ("spatial", "hybrid", "temporal")
 
     def __post_init__(self) -> None:
-        for name in ("hold_s", "busy_interval"):
+        for name in ("hold_s", "busy_interval", "least_share"):
             if set(getattr(self, name)) != set(STREAMS):
                 raise UsageError(f"{name} names {sorted(getattr(self, name))}, expected {sorted(STREAMS)}")
         if min(*self.hold_s.values(), self.look_s) < 0 or min(self.busy_interval.values()) < 1:
@@ -68,9 +68,10 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"hold_s {self.hold_s}, look_s {self.look_s}, busy_interval {self.busy_interval}: expected 0 or more "
                 "seconds, and intervals of 1 or more"
             )
-        if not 0 < self.least_change < 255 or not 0 <= self.least_share < 1:
+        shares = self.least_share.values()
+        if not 0 < self.least_change < 255 or not 0 <= min(shares) <= max(shares) < 1:
             raise UsageError(
-                f"least_change is {self.least_change}, least_share {self.least_share}; expected grey levels and a share"
+                f"least_change is {self.least_change}, least_share {self.least_share}; expected grey levels and shares"
             )
         if self.busy_interval["temporal"] != 1:
             raise UsageError("busy_interval of temporal must be 1: a convolution's past has one rate")
@@ -104,7 +105,9 @@ class Activity:
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         settings = settings or GateSettings()
-        self._least_change, self._least_share = settings.least_change, settings.least_share
+        self._least_change, self._least_share = settings.least_change, min(settings.least_share.values())
+        #: Share of the blocks that changed with the last frame.
+        self.share = 0.0
         self.noise = 1.0
         self.moving = False
         #: What moves: ``motion``, ``scene change`` or ``camera shake``; ``light`` where nothing does; else empty.
@@ -120,7 +123,7 @@ class Activity:
             self._learn(motion)
         changed = motion > self._threshold()
         count = int(np.count_nonzero(changed))
-        self.cause = ""
+        self.cause, self.share = "", count / motion.size
         self._since_global += 1
         if count >= self._least(motion.size):
             self.cause = "motion" if count < GLOBAL_SHARE * motion.size else self._name_global(motion, luma)
@@ -136,8 +139,8 @@ class Activity:
     def _threshold(self) -> float:
         return max(self._least_change, min(NOISE_FACTOR * self.noise, self.noise + NOISE_MARGIN))
 
-    def _least(self, blocks: int) -> int:
-        return max(2, round(self._least_share * blocks))
+    def _least(self, blocks: int, share: float = 0.0) -> int:
+        return max(2, round(max(self._least_share, share) * blocks))
 
     def _name_global(self, motion: Luma, luma: Luma) -> str:
         """What has changed (nearly) every block at once."""
@@ -174,15 +177,15 @@ class Activity:
         """The mean luma of each block now, to be compared with later."""
         return self._luma
 
-    def difference(self, reference: Luma | None) -> str:
-        """How the picture differs from ``reference``: ``change``, ``light``, or empty.
+    def difference(self, reference: Luma | None, share: float = 0.0) -> str:
+        """How the picture differs from ``reference``, in at least this share of its blocks.
 
-        Sees motion too slow to show between two frames.
+        ``change``, ``light``, or empty. Sees motion too slow to show between two frames.
         """
         if reference is None or self._luma is None or reference.shape != self._luma.shape:
             return "change"
         threshold = max(self._least_change, MEAN_NOISE * self.noise)
-        if np.count_nonzero(np.abs(self._luma - reference) > threshold) < self._least(reference.size):
+        if np.count_nonzero(np.abs(self._luma - reference) > threshold) < self._least(reference.size, share):
             return ""
         return "light" if self._is_light(reference, self._luma, threshold) else "change"
 
@@ -190,7 +193,16 @@ class Activity:
 class Gate:
     """Opens when its expert is wanted, stays open for ``hold``, and never stays closed beyond ``max_skip``."""
 
-    def __init__(self, *, hold_s: float, max_skip_s: float, always_open: bool, look_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        hold_s: float,
+        max_skip_s: float,
+        always_open: bool,
+        look_s: float = 0.0,
+        least_share: float = 0.0,
+    ) -> None:
+        self._least_share = least_share
         self._hold_ns, self._look_ns = round(hold_s * 1e9), round(look_s * 1e9)
         self._max_skip_ns = round(max_skip_s * 1e9)
         self._always_open = always_open
@@ -233,9 +245,9 @@ class Gate:
     def _judge(self, t_ns: int, activity: Activity) -> tuple[bool, str]:
         if self._always_open:
             return True, "always open"
-        wanted = activity.cause if activity.moving else ""
+        wanted = activity.cause if activity.moving and activity.share >= self._least_share else ""
         if not wanted and self._seen is not None:
-            wanted = activity.difference(self._seen)
+            wanted = activity.difference(self._seen, self._least_share)
         if wanted and wanted != "light":
             self._open_until_ns = max(self._open_until_ns, t_ns + self._hold_ns)
             return True, wanted

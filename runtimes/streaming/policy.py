@@ -123,6 +123,7 @@ class ContentPolicy:
                 max_skip_s=max_skip_s,
                 always_open=always_open,
                 look_s=self._settings.look_s,
+                least_share=self._settings.least_share[name],
             )
             for name in STREAMS
         }

@@ -105,7 +105,8 @@ def frontier_table(result: Calibration) -> object:
         s, m = trial.settings, trial.first
         acting = "–" if m.action_agreement is None else f"{m.action_agreement:.1%}"
         table.add_row(
-            f"{s.least_change:g}", f"{s.least_share:.1%}", f"{s.hold_s['temporal']:g} s",
+            f"{s.least_change:g}", f"{s.least_share['temporal']:.1%}, {s.least_share['spatial']:.1%}",
+            f"{s.hold_s['temporal']:g} s",
             str(s.busy_interval["spatial"]), str(s.busy_interval["hybrid"]), f"{m.macs_per_s / 1e9:.3f}",
             f"{m.saving:.1f} ×", f"{m.agreement:.2%}", acting, f"{m.distance:.4f}", f"{m.lost} of {m.events}",
             style="bold" if trial is result.chosen else "",

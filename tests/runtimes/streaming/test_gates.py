@@ -97,8 +97,9 @@ class Scripted(Activity):
     def __init__(self) -> None:
         super().__init__()
         self.changed = ""
+        self.share = 1.0
 
-    def difference(self, reference: object) -> str:
+    def difference(self, reference: object, share: float = 0.0) -> str:
         return self.changed
 
 

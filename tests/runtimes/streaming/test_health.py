@@ -255,6 +255,7 @@ def test_the_summary_table_tells_gates(bundle):
         {"hold_s": {"spatial": 1.0}},
         {"look_s": -1.0},
         {"least_change": 0.0},
+        {"least_share": dict.fromkeys(STREAMS, 1.5)},
         {"busy_interval": {**dict.fromkeys(STREAMS, 1), "temporal": 2}},
         {"shed_order": ("spatial",)},
     ],
