@@ -20,10 +20,13 @@ Map = npt.NDArray[np.float32]
 
 #: A map points at something when its peak stands out of its median by this much.
 SALIENT = 0.15
-#: A region is kept while it holds this share of what the best region would hold.
-KEEP_SHARE = 0.6
+#: A region is kept while it holds this share of what the best region would hold: an epoch should outlast an action.
+KEEP_SHARE = 0.5
 #: What has moved counts for a while: a map keeps this much of its weight at the next one, 0.2 s later.
-MOTION_MEMORY = 0.9
+MOTION_MEMORY = 0.95
+#: A region reaches so many standard deviations of its map's mass, and so many cells more: a hand that reaches out
+#: of the picture says less than a picture that is a little coarser.
+SPREADS, MARGIN_CELLS = 6.0, 3.0
 #: Maps that show motion before a first region is chosen: one alone shows a hand and not where it goes.
 FIRST_MAPS = 3
 
@@ -73,8 +76,7 @@ def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) ->
         float(np.sqrt(mass.sum(axis=1) @ (grid - y) ** 2 / total)),
     )
     origin, corner = scene.to_pixels(0.0, 0.0), scene.to_pixels(1.0, 1.0)
-    # two standard deviations to each side, and the cell in which the peak lies
-    extent = (4.0 * spread + 1.0 / side) * (corner[0] - origin[0])
+    extent = (SPREADS * spread + MARGIN_CELLS / side) * (corner[0] - origin[0])
     best = snap(scene, scene.to_pixels(x, y), extent, smallest_px)
     if current is None or best == current:
         return best

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vidprism_edge.model.layers import Attention, AttentionBlock, MetaEmbedding, blank_masked
+from vidprism_edge.model.layers import Attention, AttentionBlock, MetaEmbedding, SlotPool, blank_masked
 from vidprism_edge.spec import ModelSpec
 
 EPSILON = 1e-3
@@ -49,6 +49,9 @@ class Fusion(nn.Module):
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
         self.context_norm = nn.LayerNorm(width)
         self.readout = AttentionBlock(width, spec.fusion_heads)
+        # a short way from motion to the decision: what the temporal expert has learned by itself is not lost
+        self.summary = SlotPool(width)
+        self.summarise = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -113,4 +116,4 @@ class Fusion(nn.Module):
         visible = torch.cat((spatial_mask, spatial_mask, temporal_mask, hybrid_mask), dim=1)
         sequence = blank_masked(self.sequence(torch.cat(parts, dim=1), None, visible), visible)
         vector = self.readout(self.query.expand(batch, -1, -1), self.context_norm(sequence), visible)
-        return sequence, self.norm(vector[:, 0])
+        return sequence, self.norm(vector[:, 0] + self.summarise(self.summary(motion, temporal_mask)))

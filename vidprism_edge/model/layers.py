@@ -123,6 +123,23 @@ class AttentionBlock(nn.Module):
         return x + self.feed_forward(x)
 
 
+class SlotPool(nn.Module):
+    """Sums up a window's visible tokens: their attention-weighted mean, and the largest value of each channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """tokens [B, N, D], zero where masked; mask [B, N] → [B, 2 D]; finite where every token is masked."""
+        x = self.norm(tokens)
+        hidden = (mask - 1.0) * -MASKED
+        weights = torch.softmax(self.score(x)[..., 0] + hidden, dim=1)
+        strongest = (x + hidden[..., None]).amax(dim=1).clamp(min=-10.0)
+        return torch.cat(((x * weights[..., None]).sum(dim=1), strongest), dim=1)
+
+
 def blank_masked(tokens: Tensor, mask: Tensor) -> Tensor:
     """Return tokens [B, N, ...] with masked slots exactly zero, whatever the buffer held there."""
     shape = mask.shape + (1,) * (tokens.dim() - mask.dim())

@@ -177,10 +177,7 @@ class ItemMaker:
             item.frames.append(frame.astype(np.float32))
         self._add_hybrid(item, example, recording, change, rng, hybrid_samples)
         seen_from = min(t for t, _, _ in decisions) - self._spec.window_ns
-        runs = recording.runs(self._spec.receptive_field)
-        followed = [run for run in runs if run.box != recording.small.whole]
-        # the temporal expert learns by itself from its crops: whole frames come later
-        for run in runs if hybrid_samples != 0 or not followed else followed:
+        for run in recording.runs(self._spec.receptive_field):
             if run.t_ns[-1] > seen_from and run.t_ns[0] <= decisions[-1][0]:
                 self._add_run(item, example, recording.small, run, change, rng, size_px)
         return item

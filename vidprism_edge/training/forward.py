@@ -111,10 +111,7 @@ def run_temporal(expert: TemporalExpert, frames: Tensor) -> tuple[Tensor, Tensor
     for block in cast("Iterable[Any]", expert.blocks):
         y = block.space(x)
         x = y + _through_time(block.time, y, runs)
-    maps = torch.sigmoid(expert.map(x))[:, 0]
-    weights = maps[:, None]
-    moving = (x * weights).sum(dim=(2, 3)) / (weights.sum(dim=(2, 3)) + 1e-3)
-    tokens = expert.token(torch.cat((x.mean(dim=(2, 3)), moving), dim=1))
+    tokens, maps = expert.summarise(x)
     return tokens.reshape(runs, steps, -1), maps.reshape(runs, steps, *maps.shape[1:])
 
 

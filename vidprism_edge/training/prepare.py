@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch import nn
 from vidprism_edge.calibration.data import Clip, DataSet, Entry, Reader
 from vidprism_edge.calibration.streams import count_still
 from vidprism_edge.model.analyzer import Analyzer
+from vidprism_edge.runtimes.streaming import gates, geometry, policy, sampler
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
 from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.spec import NONE, ModelSpec
+from vidprism_edge.training import recording as recordings_of_clips
 from vidprism_edge.training.recipe import Recipe
 from vidprism_edge.training.recording import Float, Recorder, Recording, draw_variants
 from vidprism_edge.training.store import ClipStore
@@ -45,6 +48,14 @@ def default_cache() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("vidprism-edge")) / "training"
+
+
+def hash_policy() -> str:
+    """Names the code that decides what is sampled: recordings of another policy are not read."""
+    digest = hashlib.sha256()
+    for module in (gates, geometry, policy, sampler, recordings_of_clips):
+        digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()[:8]
 
 
 def make_idle(clip: Clip, seed: int) -> Clip | None:
@@ -143,7 +154,7 @@ class Preparer:
         self, entries: Sequence[Entry], analyzer: Analyzer, *, variants: int, idle: bool = False
     ) -> list[Example]:
         """Play every clip through sampler and policy, in so many variants; what was played before is read."""
-        name = f"{hash_weights(analyzer)}-{self._recipe.seed}-{variants}"
+        name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}"
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:

@@ -6,6 +6,7 @@ it shows and its box, so that another analyzer adds the few samples that are mis
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,9 +70,9 @@ class ClipStore:
             kind, frame, *box = name.split("/")
             key: SampleKey = (int(frame), tuple(map(int, box)))  # type: ignore[assignment]
             if kind == "crop":
-                self.crops[key] = value
+                self.crops.setdefault(key, value)
             elif kind == "patches":
-                self.features[key] = (value, tensors[_name("frame", key)])
+                self.features.setdefault(key, (value, tensors[_name("frame", key)]))
 
     def write_frames(self, clip: Clip, spec: ModelSpec) -> None:
         """Shrink every frame as the runtime's ring of small frames does, and keep them."""
@@ -109,22 +110,34 @@ class ClipStore:
         self.features[key], self._changed = (patches, frame), True
 
     def save(self) -> None:
-        """Write what was added; a reader sees the old file or the new one."""
+        """Add what is new to the file; a reader sees the old file or the new one, and two runs lose nothing."""
         if not self._changed:
             return
-        tensors: dict[str, npt.NDArray] = {_name("crop", key): value for key, value in self.crops.items()}
-        for key, (patches, frame) in self.features.items():
-            tensors[_name("patches", key)], tensors[_name("frame", key)] = patches, frame
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f"samples.{os.getpid()}.part"
-        save_file(tensors, part)
-        os.replace(part, self.folder / "samples.safetensors")
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._read_samples()
+            tensors: dict[str, npt.NDArray] = {_name("crop", key): value for key, value in self.crops.items()}
+            for key, (patches, frame) in self.features.items():
+                tensors[_name("patches", key)], tensors[_name("frame", key)] = patches, frame
+            part = self.folder / f"samples.{os.getpid()}.part"
+            save_file(tensors, part)
+            os.replace(part, self.folder / "samples.safetensors")
         self._changed = False
 
+    def holds(self, recording: Recording) -> bool:
+        """Whether every sample that the recording names is here."""
+        return all((s.frame, s.box) in self.features for s in recording.spatial) and all(
+            (s.frame, s.box) in self.crops for s in recording.hybrid
+        )
+
     def read_recordings(self, name: str) -> list[list[Recording]] | None:
-        """The recordings of every variant that were kept under ``name``, None where there are none."""
+        """The recordings of every variant that were kept under ``name``; None where they or samples are missing."""
         path = self.folder / f"recordings-{name}.json"
-        return msgspec.json.decode(path.read_bytes(), type=list[list[Recording]]) if path.is_file() else None
+        if not path.is_file():
+            return None
+        found = msgspec.json.decode(path.read_bytes(), type=list[list[Recording]])
+        return found if all(self.holds(part) for variant in found for part in variant) else None
 
     def write_recordings(self, name: str, recordings: list[list[Recording]]) -> None:
         part = self.folder / f"recordings.{os.getpid()}.part"

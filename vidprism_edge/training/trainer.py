@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import trained_state
+from vidprism_edge.model.layers import SlotPool
 from vidprism_edge.model.network import VidPrism
 from vidprism_edge.spec import NONE
 from vidprism_edge.training.batches import Collator, ItemMaker
@@ -31,18 +32,13 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.score = nn.Linear(width, 1)
+        self.pool = SlotPool(width)
         self.dropout = nn.Dropout(0.3)
         self.linear = nn.Linear(2 * width, labels)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """tokens [D, N, width], mask [D, N] → logits [D, K]."""
-        x = self.norm(tokens)
-        weights = torch.softmax(self.score(x)[..., 0] + (mask - 1.0) * 1e4, dim=1)
-        pooled = (x * weights[..., None]).sum(dim=1)
-        strongest = (x + (mask[..., None] - 1.0) * 1e4).amax(dim=1).clamp(min=-10.0)
-        return self.linear(self.dropout(torch.cat((pooled, strongest), dim=1)))
+        return self.linear(self.dropout(self.pool(tokens, mask)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +100,9 @@ class Trainer:
             first = max(0, done - position)
             if first:
                 self._load_optimizer(optimizer)
+            elif stage.joint and not any(s.joint for s in self._recipe.stages[:number]):
+                # fusion begins with what the temporal expert has learned to look at
+                self._net.fusion.summary.load_state_dict(self._auxiliary.pool.state_dict())
             for epoch in range(first, stage.epochs):
                 loss = self._epoch(number, stage, epoch, steps, optimizer)
                 self._say(f"stage {number + 1}, epoch {epoch + 1} of {stage.epochs}: loss {loss:.3f}")

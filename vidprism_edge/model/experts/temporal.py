@@ -7,12 +7,15 @@ The convolutions are factorised into space and time (R(2+1)D, Tran et al. 2018) 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidprism_edge.model.layers import SeparableConv
+from vidprism_edge.model.layers import SeparableConv, conv_bn
 from vidprism_edge.spec import ModelSpec
 
 TIME_KERNEL = 3
+#: Channels whose layout in the box goes into a token.
+LAYOUT_WIDTH = 16
 
 
 class CausalTimeConv(nn.Module):
@@ -74,6 +77,9 @@ class TemporalExpert(nn.Module):
         self.map = nn.Conv2d(widths[-1], 1, 1)
         self.token = nn.Sequential(nn.LayerNorm(2 * widths[-1]), nn.Linear(2 * widths[-1], spec.width))
         self.grid = spec.temporal.grid
+        # means over the picture forget where in the box it moves: a few channels keep their layout
+        self.squeeze = conv_bn(widths[-1], LAYOUT_WIDTH, 1)
+        self.layout = nn.Linear(LAYOUT_WIDTH * self.grid**2, spec.width)
         side = spec.streams["temporal"].size_px
         #: shape [C, past, H, W] of the state of each causal convolution, the stem's first
         self.state_shapes: list[tuple[int, ...]] = [(3, self.stem.past, side, side)]
@@ -97,9 +103,18 @@ class TemporalExpert(nn.Module):
             x, next_state = block(x, past)
             after.append(next_state)
         batch, _, steps = x.shape[:3]
-        features = x.transpose(1, 2).flatten(0, 1)
+        tokens, maps = self.summarise(x.transpose(1, 2).flatten(0, 1))
+        return tokens.reshape(batch, steps, -1), maps.reshape(batch, steps, self.grid, self.grid), after
+
+    def summarise(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of steps [N, C, m, m] → tokens [N, D] and motion maps [N, m, m].
+
+        Training begins with smaller pictures, whose features are enlarged to the grid.
+        """
+        if features.shape[-1] != self.grid:
+            features = F.interpolate(features, size=(self.grid, self.grid), mode="bilinear", align_corners=False)
         maps = torch.sigmoid(self.map(features))[:, 0]
         weights = maps[:, None]
         moving = (features * weights).sum(dim=(2, 3)) / (weights.sum(dim=(2, 3)) + 1e-3)
         tokens = self.token(torch.cat((features.mean(dim=(2, 3)), moving), dim=1))
-        return tokens.reshape(batch, steps, -1), maps.reshape(batch, steps, self.grid, self.grid), after
+        return tokens + self.layout(self.squeeze(features).flatten(1)), maps
