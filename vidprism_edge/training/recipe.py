@@ -35,8 +35,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     smoothing: float = 0.1
     weight_decay: float = 0.02
     average: float = 0.98
-    #: The stem sees change alone: its kernels are kept free of a constant part over time.
-    motion_stem: bool = True
+    #: Share of the stem's kernels that see change alone: they are kept free of a constant part over time.
+    motion_stem: float = 0.5
     auxiliary: float = 0.5
     drop_expert: float = 0.15
     drop_spatial: float = 0.4

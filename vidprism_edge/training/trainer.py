@@ -200,10 +200,10 @@ class Trainer:
         return (each * weights).sum()
 
     def _constrain(self) -> None:
-        if self._recipe.motion_stem and self._net.temporal.stem.conv.weight.requires_grad:
-            weight = self._net.temporal.stem.conv.weight
-            with torch.no_grad():
-                weight -= weight.mean(dim=2, keepdim=True)
+        weight = self._net.temporal.stem.conv.weight
+        if weight.requires_grad:
+            changes = weight.detach()[: round(self._recipe.motion_stem * len(weight))]
+            changes -= changes.mean(dim=2, keepdim=True)
 
     def _follow(self, step: int) -> None:
         """Average the weights exponentially, over few steps at a stage's start; counters are taken as they are."""
