@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -250,3 +251,9 @@ def load_preset(name: str, labels: tuple[str, ...] | None = None) -> ModelSpec:
         raise known("preset", name, list_presets())
     spec = ModelSpec.from_json((resources.files("vidprism_edge") / "presets" / f"{name}.json").read_bytes())
     return spec if labels is None else msgspec.structs.replace(spec, labels=labels)
+
+
+def find_shipped(preset: str) -> Path | None:
+    """The trained parts that the package ships for a preset; None where it ships none."""
+    path = Path(str(resources.files("vidprism_edge") / "presets" / f"{preset}.safetensors"))
+    return path if path.is_file() else None

@@ -98,12 +98,16 @@ def get_bundle(folder: Path, fresh: bool) -> Bundle:
         except BundleError as error:
             say(f"exporting again: {error}")
     from vidprism_edge.export.pipeline import ExportOptions, export_bundle
-    from vidprism_edge.spec import load_preset
+    from vidprism_edge.model.checkpoint import Checkpoint
+    from vidprism_edge.spec import find_shipped, load_preset
 
+    shipped = find_shipped("nano")
+    trained = Checkpoint.open(shipped) if shipped is not None else None
+    spec = trained.spec if trained is not None else load_preset("nano")
     command = f'vidprism-edge export --target onnx --preset nano --output "${{1:-{folder.name}}}"'
     with progress_bar("export nano") as progress:
         return export_bundle(
-            ExportOptions(load_preset("nano"), ("onnx",), folder, force=True, command=command), progress
+            ExportOptions(spec, ("onnx",), folder, checkpoint=trained, force=True, command=command), progress
         )
 
 

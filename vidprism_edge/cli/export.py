@@ -69,8 +69,9 @@ def command(
     labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Trained parts, from `train`: network and labels are the checkpoint's."),
+        typer.Option(help="Trained parts, from `train`: network and labels are its own [nano: those shipped]."),
     ] = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Draw the trained parts at random.")] = False,
     encoder: Annotated[
         str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")
     ] = None,
@@ -108,15 +109,19 @@ def command(
 
     from vidprism_edge.cli.console import progress_bar, say
     from vidprism_edge.export.targets import check_target
-    from vidprism_edge.spec import load_preset
+    from vidprism_edge.spec import find_shipped, load_preset
 
     for name in target:
         check_target(name)
     asked = read_labels(labels) if labels is not None else None
     spec, trained = load_preset(preset, asked), None
+    if checkpoint is None and not (untrained or random_weights or asked is not None):
+        checkpoint = find_shipped(preset)
     if checkpoint is not None:
         from vidprism_edge.model.checkpoint import Checkpoint
 
+        if untrained:
+            raise UsageError("--untrained and --checkpoint were given; expected one of them")
         trained = Checkpoint.open(checkpoint)
         trained.check_labels(asked)
         spec = trained.spec
