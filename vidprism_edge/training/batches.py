@@ -30,6 +30,8 @@ class Change:
     gain: Float = field(default_factory=lambda: np.ones((3, 1, 1), np.float32))
     offset: Float = field(default_factory=lambda: np.zeros((3, 1, 1), np.float32))
     noise: float = 0.0
+    #: turns and stretches the picture about its middle [2, 2]; people are not alike in reach and posture
+    warp: Float | None = None
     #: x, y, w, h as shares of the picture, and the colour that covers it
     hole: tuple[float, float, float, float, float] | None = None
 
@@ -52,6 +54,7 @@ class Change:
             gain,
             offset,
             float(rng.uniform(0, recipe.noise)),
+            _draw_warp(recipe, rng),
             hole,
         )
 
@@ -75,6 +78,8 @@ class Change:
 
     def apply(self, pictures: Float, rng: np.random.Generator) -> Float:
         """Alter normalised pictures [N, 3, S, S]."""
+        if self.warp is not None:
+            pictures = _warp(pictures, self.warp)
         if self.mirrored:
             pictures = pictures[..., ::-1]
         pictures = pictures * self.gain + self.offset
@@ -84,6 +89,27 @@ class Change:
         if self.noise:
             pictures += rng.standard_normal(pictures.shape, np.float32) * self.noise
         return pictures.astype(np.float32, copy=False)
+
+
+def _draw_warp(recipe: Recipe, rng: np.random.Generator) -> Float:
+    angle = rng.uniform(-1, 1) * recipe.turn
+    wide, tall = np.exp(rng.uniform(-1, 1, 2) * recipe.stretch)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (turn @ np.diag([wide, tall])).astype(np.float32)
+
+
+def _warp(pictures: Float, matrix: Float) -> Float:
+    """Turn and stretch pictures [N, 3, S, S] about their middle; what comes into sight repeats the border."""
+    import cv2
+
+    middle = np.full(2, (pictures.shape[-1] - 1) / 2, np.float32)
+    affine = np.column_stack((matrix, middle - matrix @ middle))
+    size = (pictures.shape[-1], pictures.shape[-2])
+    warped = np.empty_like(pictures)
+    for out, picture in zip(warped, pictures, strict=True):
+        image = np.ascontiguousarray(picture.transpose(1, 2, 0))
+        out[:] = cv2.warpAffine(image, affine, size, borderMode=cv2.BORDER_REPLICATE).transpose(2, 0, 1)
+    return warped
 
 
 @dataclass(slots=True)

@@ -31,12 +31,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     seed: int = 0
     batch: int = 8
-    variants: int = 3
+    variants: int = 4
     smoothing: float = 0.1
     weight_decay: float = 0.02
     average: float = 0.98
     #: Share of the stem's kernels that see change alone: they are kept free of a constant part over time.
-    motion_stem: float = 0.5
+    motion_stem: float = 1.0
     auxiliary: float = 0.5
     drop_expert: float = 0.15
     drop_spatial: float = 0.4
@@ -47,6 +47,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     decisions: int = 2
     box_shift: float = 0.15
     box_scale: float = 0.25
+    #: Turn in radians; width and height are stretched each by itself, as exponents of e.
+    turn: float = 0.12
+    stretch: float = 0.2
     light: float = 0.3
     noise: float = 0.02
     erase: float = 0.3

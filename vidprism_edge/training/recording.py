@@ -70,12 +70,12 @@ class Variant:
 
 
 def draw_variants(count: int, seed: int) -> list[Variant]:
-    """The clip as it is, and ``count - 1`` others: rates of 8 to 30 Hz, speeds of 0.8 to 1.3, every other one cold."""
+    """The clip as it is, and ``count - 1`` others: rates of 8 to 30 Hz, speeds of 0.7 to 1.4, every other one cold."""
     rng = np.random.default_rng(seed)
     variants = [Variant()]
     for i in range(1, count):
         fps = float(np.exp(rng.uniform(np.log(8.0), np.log(30.0))))
-        speed = float(np.exp(rng.uniform(np.log(0.8), np.log(1.3))))
+        speed = float(np.exp(rng.uniform(np.log(0.7), np.log(1.4))))
         late, missing = rng.choice([0.0, 0.0, 0.2]), rng.choice([0.0, 0.0, 0.05])
         start_s = float(rng.uniform(0.1, 0.8)) if i % 2 else 0.0
         variants.append(Variant(speed, fps, float(late), float(missing), start_s, seed=seed * 1000 + i))
