@@ -1,0 +1,147 @@
+"""The rows of docs/results/training.md beside the network itself: what is left without a part of it.
+
+Every row is of a fold's checkpoint on its own left-out subject, through the batched forward in torch on the recordings
+that the runtime's sampler made. Nothing is trained again: an expert is removed by masking its slots, as drop-out did
+while training, and the number of fusion passes is changed on shared weights. The image-only row trains a linear
+classifier on the mean of the frozen encoder's frame features over the window, on the same clips and variants.
+
+    python scripts/ablate_folds.py --work DIR --data DIR [--cache DIR] [--folds 1,2,3,4,5,6]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vidprism_edge.calibration.data import read_dataset
+from vidprism_edge.model.checkpoint import Checkpoint
+from vidprism_edge.model.network import VidPrism, build
+from vidprism_edge.training.batches import Collator, ItemMaker
+from vidprism_edge.training.forward import Batch, forward_batch
+from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
+from vidprism_edge.training.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "docs" / "results" / "ablations.json"
+EXPERTS = ("spatial", "hybrid", "temporal")
+
+
+def without(name: str) -> Callable[[Batch], None]:
+    """Mask an expert's slots."""
+
+    def hide(batch: Batch) -> None:
+        getattr(batch, f"{name}_slots").mask.zero_()
+
+    return hide
+
+
+def judge(
+    net: VidPrism, examples: Sequence[Example], change: Callable[[Batch], None] = lambda _: None
+) -> float:
+    """Top-1 of clips by the argmax of the mean logits over the ready decisions."""
+    maker, collator = ItemMaker(net.spec, Recipe(), {}), Collator(net.spec)
+    right = 0
+    for example in examples:
+        total = torch.zeros(len(net.spec.labels))
+        for recording in example.recordings[0]:
+            batch = collator.join([maker.exact(example, recording)])
+            change(batch)
+            with torch.inference_mode():
+                logits, _ = forward_batch(net, batch)
+            total += logits[batch.ready].sum(dim=0)
+        right += net.spec.labels[int(total.argmax())] == example.label
+    return right / len(examples)
+
+
+def image_features(example: Example, variant: int) -> list[np.ndarray]:
+    """Per ready decision of a recording: the mean of the encoder's frame features in the window, standardised later."""
+    found = []
+    for recording in example.recordings[variant]:
+        for t_ns in recording.decisions_ns[recording.warming :]:
+            seen = [s for s in recording.spatial if t_ns - 2_000_000_000 < s.t_ns <= t_ns]
+            if seen:
+                features = [example.store.features[s.frame, s.box][1].astype(np.float32) for s in seen]
+                found.append(np.mean(features, axis=0))
+    return found
+
+
+def image_only(labels: Sequence[str], seen: Sequence[Example], held: Sequence[Example]) -> float:
+    """A linear classifier on mean-pooled features of the frozen encoder (cf. the mean-pooling row of Wang et al.)."""
+    torch.manual_seed(0)
+    x, y = [], []
+    for example in seen:
+        for variant in range(len(example.recordings)):
+            features = image_features(example, variant)
+            x += features
+            y += [labels.index(example.label)] * len(features)
+    inputs, targets = torch.from_numpy(np.stack(x)), torch.tensor(y)
+    mean, std = inputs.mean(dim=0), inputs.std(dim=0) + 1e-3
+    inputs = (inputs - mean) / std
+    linear = torch.nn.Linear(inputs.shape[1], len(labels))
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=1e-3, weight_decay=0.1)
+    for _ in range(300):
+        loss = F.cross_entropy(linear(F.dropout(inputs, 0.3)), targets, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    right = 0
+    for example in held:
+        features = torch.from_numpy(np.stack(image_features(example, 0)))
+        with torch.inference_mode():
+            said = int(linear((features - mean) / std).mean(dim=0).argmax())
+        right += labels[said] == example.label
+    return right / len(held)
+
+
+def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
+    """All rows of one fold."""
+    checkpoint = Checkpoint.open(options.work / f"fold{fold}.safetensors")
+    if checkpoint.story["left_out"] != [fold]:
+        raise SystemExit(f"{checkpoint.path} leaves out {checkpoint.story['left_out']}, expected {fold}")
+    net = build(checkpoint.spec)
+    checkpoint.load_into(net)
+    recipe = msgspec.convert(checkpoint.story["recipe"], Recipe)
+    preparer = Preparer(checkpoint.spec, net.spatial.encoder, recipe, options.cache, lambda *_: None)
+    seen, held = select(read_dataset(options.data), [fold])
+    examples = preparer.record(held.entries, net.analyzer, variants=1)
+    rows = {"all experts": judge(net, examples)}
+    for name in EXPERTS:
+        rows[f"without the {name} expert"] = judge(net, examples, without(name))
+    passes = net.fusion.passes
+    for count in (1, 3):
+        net.fusion.passes = count
+        rows[f"{count} fusion pass{'es' * (count > 1)}"] = judge(net, examples)
+    net.fusion.passes = passes
+    learned = preparer.record(seen.entries, net.analyzer, variants=recipe.variants)
+    rows["image-only encoder with mean pooling"] = image_only(checkpoint.spec.labels, learned, examples)
+    return {"left_out": fold, "clips": len(examples), "top1": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--folds", default="1,2,3,4,5,6")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    done = json.loads(FILE.read_text()) if FILE.is_file() else []
+    for fold in options.folds.split(","):
+        row = measure(fold, options)
+        print(json.dumps(row), flush=True)
+        done = sorted([r for r in done if r["left_out"] != fold] + [row], key=lambda r: r["left_out"])
+        FILE.write_text(json.dumps(done, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
