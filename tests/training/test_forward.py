@@ -12,6 +12,7 @@ from vidprism_edge.calibration.evaluation import judge
 from vidprism_edge.export.pipeline import ExportOptions, export_bundle
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.clip import Clip, Epoch, Samples
+from vidprism_edge.runtimes.engines import EngineOptions, load_engines
 from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import forward_batch, run_temporal
 
@@ -125,9 +126,10 @@ def test_eval_on_the_bundle_gives_the_label_of_torch_at_every_decision(
     net, examples, _ = prepared
     maker = ItemMaker(spec, recipe, {})
     assert bundle.manifest.trained
+    engines = load_engines(bundle, "onnxruntime", EngineOptions(1))
     decisions = 0
     for entry, example in zip(dataset.entries, examples, strict=True):
-        judged = judge(bundle, decode(entry), engine="onnxruntime", threads=1, gates="auto")
+        judged = judge(bundle, decode(entry), engines=engines, gates="auto")
         (recording,) = example.recordings[0]
         item = maker.exact(example, recording)
         expected = torch.log_softmax(clip_logits(net, spec, recording, item, monkeypatch), dim=1).numpy()
