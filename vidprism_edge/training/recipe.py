@@ -25,9 +25,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Everything that decides the outcome of a training run beside the data."""
 
     stages: tuple[Stage, ...] = (
-        Stage(epochs=10, joint=False, rate=3e-3, size_px=64),
-        Stage(epochs=2, joint=False, rate=1e-3),
-        Stage(epochs=6, joint=True, rate=2e-3, temporal_share=0.0),
+        Stage(epochs=28, joint=False, rate=3e-3, size_px=64),
+        Stage(epochs=3, joint=False, rate=1e-3),
+        Stage(epochs=6, joint=True, rate=2e-3, temporal_share=0.1),
     )
     seed: int = 0
     batch: int = 8
@@ -45,7 +45,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hybrid_samples: int = 3
     #: Decisions of a clip that are learned from at once.
     decisions: int = 2
-    box_shift: float = 0.15
+    box_shift: float = 0.2
     box_scale: float = 0.25
     #: Turn in radians; width and height are stretched each by itself, as exponents of e.
     turn: float = 0.12
