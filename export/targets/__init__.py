@@ -1,10 +1,14 @@
-"""The targets that a bundle can be exported for. One line a target; its module is imported when it is used."""
+"""The targets that a bundle can be exported for. One line a target, or a family whose boards are data files.
+
+The graphs' passes are imported when they are used: a device without onnx can list its targets.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from vidprism_edge.errors import EngineError, known
+from vidprism_edge.export.targets.jetson import check_old_board, list_boards
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +30,14 @@ TARGETS: dict[str, TargetInfo] = {
             "OpenVINO IR for Intel and ARM processors, Intel GPUs and NPUs",
             available=True,
         ),
-        TargetInfo(
-            "jetson",
-            "typed FP16 and INT8 graphs for TensorRT on NVIDIA Jetson",
-            available=False,
-            reason="typed graphs, calibration and the on-device build are not built yet",
-        ),
+        *(TargetInfo(board.name, board.summary, available=True) for board in list_boards().values()),
     )
 }
 
 
 def check_target(name: str) -> TargetInfo:
     """Return the target ``name``; errors name the known ones, or what an unfinished one cannot do yet."""
+    check_old_board(name)
     if name not in TARGETS:
         raise known("target", name, TARGETS)
     target = TARGETS[name]
