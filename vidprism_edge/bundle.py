@@ -193,9 +193,13 @@ class Bundle:
             bundle.locate(name)
         return bundle
 
-    def graphs_for(self, target: str) -> dict[str, GraphInfo]:
-        """The graphs that an engine of this target runs: its own where it has one, else the reference."""
-        own = {g.name: g for g in self.manifest.graphs if g.target == target and not g.is_reference}
+    def graphs_for(self, target: str, precision: str | None = None) -> dict[str, GraphInfo]:
+        """The graphs that an engine of this target runs: its own where it has one, else the reference.
+
+        Of several own graphs of a component, the one of ``precision``, or the last one listed.
+        """
+        listed = [g for g in self.manifest.graphs if g.target == target and not g.is_reference]
+        own = {g.name: g for g in sorted(listed, key=lambda g: g.precision == precision)}
         return {name: own.get(name, reference) for name, reference in self.graphs.items()}
 
     @property

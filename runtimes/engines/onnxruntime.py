@@ -41,6 +41,9 @@ class OnnxRuntimeEngine(Engine):
         provider = find_provider(options.device)
         settings.log_severity_level = 3
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if graph.target == "jetson":
+            # TensorRT's graphs are checked here as they are written; the optimizer breaks FP16 convolutions with Q/DQ
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # idle threads that spin take the cores from the camera's decoder
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

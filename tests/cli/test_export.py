@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.cli.folders import Place, tree
+from tests.export.ahead_of_time import build_ahead_of_time
 from vidprism_edge.errors import UsageError
 
 
@@ -18,11 +19,17 @@ def place(cli, tmp_path):
 @pytest.mark.parametrize(
     ("code", "arguments", "says"),
     [
-        (2, "--target onxx", "unknown target 'onxx'; known: jetson, onnx, openvino"),
+        (2, "--target onxx", "unknown target 'onxx'; known: jetson, jetson-agx-orin"),
         (2, "--target ONNX", "unknown target 'ONNX'"),
         (2, "--target onnx --target nothing", "unknown target 'nothing'"),
         (2, "", "--target"),
-        (3, "--target jetson", "cannot be exported by this version"),
+        (3, "--target jetson-nano", "its last JetPack is 4.6"),
+        (3, "--target jetson --jetpack 5.1", "JetPack 5.1 is not supported"),
+        (3, "--target jetson-thor --jetpack 6.2", "does not run JetPack 6.2"),
+        (2, "--target jetson --jetpack 1", "unknown JetPack '1'"),
+        (2, "--target onnx --jetpack 6.2", "expected with --target jetson"),
+        (2, "--target jetson --precision fp8", "--precision is fp8"),
+        (2, "--target jetson --target jetson-thor", "give one of them"),
         (2, "--target onnx --preset nanno", "unknown preset 'nanno'; known: clip-b16, clip-b32, nano"),
         (2, "--target onnx --preset ../nano", "unknown preset"),
         (2, "--target onnx --labels=", "0 labels"),
@@ -82,10 +89,12 @@ def test_labels_come_from_a_list_or_a_file(tmp_path):
 
 
 def test_nano_from_the_command_line(place):
-    """Export, verify and inspect, as the README says it; nothing is written but the bundle."""
-    done = place.run(
-        "export", "--target", "onnx", "--preset", "nano", "--labels", "a,b", "--output", "x.vpbundle"
-    )
+    """Export, verify and inspect, as the README says it; nothing is written but the bundle.
+
+    One trace serves ONNX Runtime and the Jetson, whose graphs TensorRT then builds without a GPU.
+    """
+    command = "export --target onnx --target jetson --preset nano --labels a,b --output x.vpbundle"
+    done = place.run(*command.split())
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "untrained" in done.stderr
@@ -94,7 +103,8 @@ def test_nano_from_the_command_line(place):
     assert set(tree(place.temporary).values()) <= {"folder"}
     assert (place.work / "x.vpbundle/labels.txt").read_text() == "a\nb\n"
     script = (place.work / "x.vpbundle/reproduce.sh").read_text()
-    assert 'vidprism-edge export --target onnx --labels a,b --output "${1:-x.vpbundle}"' in script
+    assert 'export --target onnx --target jetson --labels a,b --output "${1:-x.vpbundle}"' in script
+    assert "engines are deferred" in done.stderr
     bundle = place.work / "x.vpbundle"
     before = tree(bundle)
     verified = place.run("verify", bundle, "--json")
@@ -108,7 +118,12 @@ def test_nano_from_the_command_line(place):
     assert (report["atol"], report["rtol"]) == (1e-4, 1e-4)
     inspected = json.loads(place.run("inspect", bundle, "--json").stdout)
     assert inspected["trained"] is False
+    assert inspected["engines"] == "deferred"
     assert tree(bundle) == before
+    typed = [graph for graph in inspected["graphs"] if graph["target"] == "jetson"]
+    assert len(typed) == 7
+    for graph in typed:
+        assert build_ahead_of_time(bundle / graph["file"])
     macs = {graph["name"]: graph["macs"] for graph in inspected["graphs"]}
     spec = inspected["spec"]["streams"]
     graph_of = {

@@ -8,7 +8,7 @@ import json
 def test_the_table_names_every_target_and_its_state(cli):
     done = cli("targets")
     assert done.returncode == 0
-    for name in ("onnx", "openvino", "jetson"):
+    for name in ("onnx", "openvino", "jetson", "jetson-orin-nano", "jetson-agx-orin", "jetson-thor"):
         assert name in done.stdout
 
 

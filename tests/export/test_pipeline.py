@@ -156,7 +156,9 @@ def test_force_replaces_and_a_failure_keeps_the_old_bundle(tiny_spec, tiny_bundl
     ("changes", "error"),
     [
         ({"targets": ("nothing",)}, UsageError),
-        ({"targets": ("onnx", "jetson")}, EngineError),
+        ({"targets": ("onnx", "jetson-nano")}, EngineError),
+        ({"targets": ("jetson", "jetson-thor")}, UsageError),
+        ({"targets": ("jetson",), "jetpack": "6.0"}, EngineError),
         ({"seed": -1}, UsageError),
         ({"seed": 2**64}, UsageError),
         ({"atol": float("nan")}, UsageError),

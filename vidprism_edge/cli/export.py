@@ -42,6 +42,17 @@ def zip_bundle(folder: Path) -> Path:
     return archive
 
 
+def check_jetson(targets: list[str], jetpack: str | None) -> None:
+    """Refuse a JetPack without a Jetson, one that is too old or that the board does not run, before anything is made."""
+    from vidprism_edge.export.targets.jetson import find_limits, list_boards
+
+    boards = [name for name in targets if name in list_boards()]
+    for board in boards:
+        find_limits(board, jetpack)
+    if jetpack is not None and not boards:
+        raise UsageError(f"--jetpack is {jetpack}; expected with --target jetson or one of its boards")
+
+
 def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
     """The line of ``reproduce.sh``: every flag that is not at its default; the choice of precisions by its recipe."""
     import inspect
@@ -63,7 +74,10 @@ def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
 
 
 def command(
-    target: Annotated[list[str], typer.Option("--target", help="onnx, openvino or jetson; repeatable.")],
+    target: Annotated[
+        list[str],
+        typer.Option("--target", help="onnx, openvino, jetson or a board (see `targets`); repeatable."),
+    ],
     output: Annotated[Path | None, typer.Option(help="Folder of the bundle [PRESET.vpbundle].")] = None,
     preset: Annotated[str, typer.Option(help="nano, clip-b32 or clip-b16.")] = "nano",
     labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
@@ -76,8 +90,11 @@ def command(
         str | None, typer.Option(help="CLIP presets: local folder or hub id of the encoder.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, fp16, int8 or auto: measured here, the fastest that is right.")
+        str, typer.Option(help="fp32 (jetson: fp16), bf16, fp16, int8, or auto: the fastest that is right.")
     ] = "fp32",
+    jetpack: Annotated[
+        str | None, typer.Option(help="jetson: the JetPack to export for [all that the board runs].")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Repeat the choice that an export with auto wrote, or one of yours.")
     ] = None,
@@ -113,6 +130,7 @@ def command(
 
     for name in target:
         check_target(name)
+    check_jetson(target, jetpack)
     asked = read_labels(labels) if labels is not None else None
     spec, trained = load_preset(preset, asked), None
     if checkpoint is None and not (untrained or random_weights or asked is not None):
@@ -155,13 +173,15 @@ def command(
     options = ExportOptions(
         spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
         checkpoint=trained,
-        force=force, atol=atol, rtol=rtol, opset=opset, plan=plan,
+        force=force, atol=atol, rtol=rtol, opset=opset, plan=plan, jetpack=jetpack,
         command=repeat(values, folder, recipe=not plan.trivial),
     )  # fmt: skip
     with progress_bar(f"export {preset}") as progress:
         bundle = export_bundle(options, progress, say)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     say(f"{folder}: {len(bundle.manifest.graphs)} graphs, {size:.1f} MB, parity proved")
+    if bundle.manifest.engines == "deferred":
+        say(f"engines are deferred: copy it to the device and run there: vidprism-edge build {folder.name}")
     if zipped:
         archive = zip_bundle(folder)
         say(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB; unzip it on the device before use")
