@@ -26,7 +26,7 @@ _STATIC_INPUTS = {
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 #: ONNX types by the names of the operator table.
-_TYPES = {
+_TYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16",
     TensorProto.INT32: "int32", TensorProto.INT64: "int64", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool", TensorProto.INT4: "int4", TensorProto.FLOAT8E4M3FN: "float8",

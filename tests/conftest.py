@@ -52,7 +52,9 @@ def cli() -> Cli:
 @pytest.fixture(scope="session")
 def tiny_spec() -> object:
     """A spec small enough to export and stream in seconds; every mechanism of the network is in it."""
-    return pytest.importorskip("vidprism_edge.spec").ModelSpec.from_json((ROOT / "tests/data/tiny.json").read_bytes())
+    return pytest.importorskip("vidprism_edge.spec").ModelSpec.from_json(
+        (ROOT / "tests/data/tiny.json").read_bytes()
+    )
 
 
 @pytest.fixture(scope="session")

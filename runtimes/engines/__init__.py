@@ -31,6 +31,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 ENGINES = {
     "onnxruntime": ("vidprism_edge.runtimes.engines.onnxruntime:OnnxRuntimeEngine", "onnxruntime", "onnx"),
     "openvino": ("vidprism_edge.runtimes.engines.openvino:OpenVinoEngine", "openvino", "openvino"),
+    "tensorrt": ("vidprism_edge.runtimes.engines.tensorrt:TensorRtEngine", "tensorrt", "jetson"),
 }
 
 
@@ -39,7 +40,8 @@ class EngineOptions:
     """How engines are built.
 
     ``threads``: the number that one graph may use; 0 leaves it to the engine. ``device``: what runs the graphs, by the
-    engine's own name: CPU, GPU, NPU, AUTO (openvino), an execution provider such as CPU or CUDA (onnxruntime).
+    engine's own name: CPU, GPU, NPU, AUTO (openvino), an execution provider such as CPU or CUDA (onnxruntime), DLA
+    (tensorrt; everything else is the GPU).
     ``streams``: graphs that the device works on at once, for several cameras; 1 gives the lowest latency. ``cache``: a
     folder in which the engine may keep what it has compiled; None: nothing is written.
     """
@@ -54,6 +56,10 @@ class EngineOptions:
             raise UsageError(f"threads is {self.threads}; expected 1 or more, or 0 for the engine's choice")
         if self.streams < 1:
             raise UsageError(f"streams is {self.streams}; expected 1 or more")
+
+
+#: How an engine's class makes one: graph, its file, options.
+Maker = Callable[[GraphInfo, Path, EngineOptions], "Engine"]
 
 
 class Engine(ABC):
@@ -71,6 +77,23 @@ class Engine(ABC):
     def __init__(self, graph: GraphInfo) -> None:
         self.graph = graph
         self.precision = graph.precision
+
+    @classmethod
+    def load(cls, bundle: Bundle, target: str, options: EngineOptions) -> dict[str, Engine]:
+        """Build an engine for every graph that the bundle has for ``target``, after checking its sha256."""
+        make: Maker = cls  # type: ignore[assignment]
+        built: dict[str, Engine] = {}
+        for graph in bundle.graphs_for(target).values():
+            start = time.perf_counter()
+            built[graph.name] = make(graph, bundle.graph_file(graph), options)
+            built[graph.name].build_ms = (time.perf_counter() - start) * 1e3
+        return built
+
+    def keep_state(self) -> None:  # noqa: B027
+        """Say that ``next_NAME`` of one call is only ever given back as ``NAME`` of the next.
+
+        An engine with a memory of its own may then leave it there, and give a token without numbers in its place.
+        """
 
     def infer(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
         """Run the graph. Raises :class:`EngineError` naming the input whose name, shape or type is wrong."""
@@ -99,22 +122,16 @@ def list_engines() -> dict[str, bool]:
 def load_engines(bundle: Bundle, engine: str, options: EngineOptions | None = None) -> dict[str, Engine]:
     """Build an engine for every graph of the bundle, after checking the graph's sha256."""
     build, target = _find(engine)
-    options = options or EngineOptions()
-    built: dict[str, Engine] = {}
-    for graph in bundle.graphs_for(target).values():
-        start = time.perf_counter()
-        built[graph.name] = build(graph, bundle.graph_file(graph), options)
-        built[graph.name].build_ms = (time.perf_counter() - start) * 1e3
-    return built
+    return build.load(bundle, target, options or EngineOptions())
 
 
 def load_engine(graph: GraphInfo, path: Path, engine: str, options: EngineOptions | None = None) -> Engine:
     """Build an engine for one graph's file that is not in a bundle (yet)."""
-    build, _ = _find(engine)
-    return build(graph, path, options or EngineOptions())
+    make: Maker = _find(engine)[0]  # type: ignore[assignment]
+    return make(graph, path, options or EngineOptions())
 
 
-def _find(engine: str) -> tuple[Callable[[GraphInfo, Path, EngineOptions], Engine], str]:
+def _find(engine: str) -> tuple[type[Engine], str]:
     if engine not in ENGINES:
         raise known("engine", engine, ENGINES)
     path, package, target = ENGINES[engine]

@@ -83,6 +83,9 @@ class Session:
         self.bundle = bundle
         self.spec = spec = bundle.spec
         self._engines = load_engines(bundle, engine, options) if isinstance(engine, str) else dict(engine)
+        if isinstance(engine, str):
+            # they are this stream's alone: nobody else's state comes between two steps
+            self._engines["temporal"].keep_state()
         self._macs = bundle.macs
         self.always_on_macs = always_on_macs(spec, self._macs)
         gated = policy is None and gates != "open"

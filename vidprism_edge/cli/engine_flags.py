@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from vidprism_edge.runtimes.engines import EngineOptions
 
 EngineName = Annotated[
-    str, typer.Option("--engine", help="onnxruntime or openvino: what executes the graphs.")
+    str, typer.Option("--engine", help="onnxruntime, openvino or tensorrt: what executes the graphs.")
 ]
 Threads = Annotated[int, typer.Option("--threads", help="Threads a graph may use; 0: the engine's choice.")]
 Device = Annotated[
     str,
-    typer.Option("--device", help="openvino: CPU, GPU, NPU or AUTO; onnxruntime: CPU, CUDA, OpenVINO, ….")
+    typer.Option("--device", help="openvino: CPU, GPU, NPU or AUTO; onnxruntime: CPU, CUDA, …; tensorrt: GPU, DLA.")
 ]  # fmt: skip
 Streams = Annotated[
     int, typer.Option("--streams", help="openvino: graphs at once, for several cameras; 1: lowest latency.")

@@ -28,6 +28,7 @@ PROGRAM = "vidprism-edge"
 COMMANDS: dict[str, str] = {
     "demo": "Export a small model, stream a video through it and draw what fired when.",
     "export": "Write a bundle: the graphs of a model, its spec and golden data.",
+    "build": "Build a bundle's TensorRT engines, on the device that will run them.",
     "verify": "Replay a bundle's golden data on an engine and print the largest errors.",
     "inspect": "Show what is in a bundle.",
     "train": "Train a network on a folder of labelled clips.",

@@ -59,6 +59,7 @@ def command(
     import msgspec
 
     from vidprism_edge.bundle import Bundle
+    from vidprism_edge.cli.build import build_missing
     from vidprism_edge.cli.channel import PlayOptions
     from vidprism_edge.cli.console import check_file, choose
     from vidprism_edge.cli.fleet import FleetPlayer, check_together
@@ -66,6 +67,8 @@ def command(
     from vidprism_edge.runtimes.streaming.source import open_source
 
     opened = Bundle.open(bundle)
+    if engine == "tensorrt":
+        build_missing(opened, dla=device.upper() == "DLA")
     options = PlayOptions(
         engine=engine,
         engine_options=engine_options(threads, device, streams, engine_cache),
