@@ -91,7 +91,7 @@ def test_a_graph_that_the_preflight_refuses_leaves_no_bundle(tiny_bundle, tmp_pa
     ("plan", "opset", "error", "says"),
     [
         (JetsonPlan("jetson", "fp8"), 20, UsageError, "--precision is fp8"),
-        (JetsonPlan("jetson", None, "6.0"), 20, EngineError, "JetPack 6.0 is not supported"),
+        (JetsonPlan("jetson", "fp16", "6.0"), 20, EngineError, "JetPack 6.0 is not supported"),
         (JetsonPlan("jetson"), 21, EngineError, "give --opset 20"),
     ],
 )

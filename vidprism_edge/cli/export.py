@@ -43,7 +43,7 @@ def zip_bundle(folder: Path) -> Path:
 
 
 def check_jetson(targets: list[str], jetpack: str | None) -> None:
-    """Refuse a JetPack without a Jetson, one that is too old or that the board does not run, before anything is made."""
+    """Refuse a JetPack without a Jetson, or one that is too old or that the board does not run."""
     from vidprism_edge.export.targets.jetson import find_limits, list_boards
 
     boards = [name for name in targets if name in list_boards()]
