@@ -126,24 +126,30 @@ def rows(clip: Path, bundles: list[Bundle]) -> list[tuple[str, float, float]]:
     for bundle in bundles:
         weights = ", random weights" if bundle.manifest.random_weights else ""
         name = f"{bundle.spec.preset}{weights}"
-        naive = Naive(bundle, threads=1)
-        found.append(
-            (
-                f"{name}: its graphs on every window",
-                *time_stream(naive.push, lambda n=naive: n.macs, frames, period),
-            )
-        )
+        found.append((f"{name}: its graphs on every window", *time_naive(bundle, frames, period)))
         for gates, pictures, what in (
             ("open", frames, "streaming, ungated"), ("auto", frames, "streaming, gated"),
             ("auto", still, "streaming, gated, nothing moves"),
         ):  # fmt: skip
-            session = Session(bundle, gates=gates, period_ns=period, options=EngineOptions(1))
-            push = lambda image, t, s=session: s.push(Frame(image, t, 0))  # noqa: E731
-            found.append(
-                (f"{name}: {what}", *time_stream(push, lambda s=session: s._total.macs, pictures, period))
-            )
+            found.append((f"{name}: {what}", *time_ours(bundle, gates, pictures, period)))
     found += [(f"{n}, random weights: on every window", *time_peer(n, frames, period, 3)) for n in PEERS]
     return found
+
+
+def time_naive(bundle: Bundle, frames: list[NDArray[np.uint8]], period: int) -> tuple[float, float]:
+    """The bundle's graphs on every window."""
+    naive = Naive(bundle, threads=1)
+    return time_stream(naive.push, lambda: naive.macs, frames, period)
+
+
+def time_ours(
+    bundle: Bundle, gates: str, frames: list[NDArray[np.uint8]], period: int
+) -> tuple[float, float]:
+    """The runtime."""
+    session = Session(bundle, gates=gates, period_ns=period, options=EngineOptions(1))
+    return time_stream(
+        lambda image, t_ns: session.push(Frame(image, t_ns, 0)), lambda: session._total.macs, frames, period
+    )
 
 
 def write_table(found: list[tuple[str, float, float]], clip: Path) -> str:
