@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define PIECE_BYTES 192 /* of a row, summed between two fetches: whole pixels and whole vectors */
+
 void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int32_t out_width) {
     const size_t out = (size_t)out_width + 16, widest = (size_t)(width > out_width ? width : out_width);
     scratch->step = ((size_t)width + VPE_PAD + 31) / 32 * 32;
@@ -13,6 +15,7 @@ void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int
     }
     scratch->mixed = vpe_take(arena, 2 * scratch->step * VPE_VROWS * sizeof(uint16_t));
     scratch->row = vpe_take(arena, 3 * widest);
+    scratch->ahead = (vpe_ahead){.rows = 0};
 }
 
 void vpe_job_take(vpe_job *job, vpe_arena *arena, int32_t resample, int32_t n, int32_t out_height, int32_t width,
@@ -105,61 +108,80 @@ static void zero_margins(float *out, const vpe_job *job) {
     zero_rows(out, job->size, job->content.y + job->content.h, job->size);
 }
 
-/* Row job->next of plane c, with the margins of a letterbox cleared; the content's first number. */
-static float *row_of(vpe_job *job, size_t c) {
+static void zero_sides(float *row, const vpe_job *job) {
     const size_t size = (size_t)job->size, x = (size_t)job->content.x, w = (size_t)job->content.w;
-    float *row = job->out + (c * size + (size_t)(job->content.y + job->next)) * size;
-    if (w < size) {
-        memset(row, 0, x * sizeof *row);
-        memset(row + x + w, 0, (size - x - w) * sizeof *row);
-    }
-    return row + x;
+    memset(row, 0, x * sizeof *row);
+    memset(row + x + w, 0, (size - x - w) * sizeof *row);
 }
 
-static void copy_row(const vpe_job *job, const float *row) {
-    if (job->copy)
-        memcpy(job->copy + (row - job->out) - job->content.x, row - job->content.x, (size_t)job->size * sizeof *row);
+/* Row job->next of plane c, with the margins of a letterbox cleared, of the copy too; the content's first number. */
+static float *row_of(vpe_job *job, size_t c) {
+    const size_t at = (c * (size_t)job->size + (size_t)(job->content.y + job->next)) * (size_t)job->size;
+    if (job->content.w < job->size) {
+        zero_sides(job->out + at, job);
+        if (job->copy)
+            zero_sides(job->copy + at, job);
+    }
+    return job->out + at + job->content.x;
+}
+
+/* Where the copy of a row goes; onto the row itself where none is wanted. */
+static float *copy_of(const vpe_job *job, float *row) {
+    return job->copy ? job->copy + (row - job->out) : row;
+}
+
+/* The next row's place, for a ring that no cache holds any more. */
+static void fetch_row(const float *row, int32_t n) {
+    for (int32_t i = 0; i < n; i += 16)
+        __builtin_prefetch(row + i, 1, 3);
+}
+
+/* Row job->next of plane c in both its places, from sums. */
+static void put_row(vpe_job *job, size_t c, const int32_t *acc, const vpe_kernels *k, vpe_scratch *scratch) {
+    float *row = row_of(job, c), *copy = copy_of(job, row);
+    fetch_row(row + job->size, job->size);
+    fetch_row(copy + job->size, job->size);
+    k->norm(row, copy, acc, (size_t)job->content.w, job->mul[c], job->sub[c]);
+    vpe_fetch(&scratch->ahead, job->content.w * VPE_WORK_OUTPUT / 2);
+}
+
+static void sum_across(int32_t *acc, const uint16_t *v, const vpe_haxis *axis, const vpe_kernels *k, vpe_scratch *scratch) {
+    k->hsum(acc, v, axis);
+    vpe_fetch(&scratch->ahead, axis->n * VPE_WORK_OUTPUT / 2);
 }
 
 /* Packed pixels: each channel's sums become a plane. */
 static void emit_packed(vpe_job *job, size_t r, const vpe_kernels *k, vpe_scratch *scratch) {
     const size_t w = (size_t)job->content.w;
     for (size_t c = 0; c < 3; c++)
-        k->hsum(scratch->acc[c], scratch->v[c] + r * scratch->step, &job->hx);
+        sum_across(scratch->acc[c], scratch->v[c] + r * scratch->step, &job->hx, k, scratch);
     if (!job->out) {
         int32_t *const *a = scratch->acc;
         int32_t *const bgr[3] = {job->format == VPE_RGB24 ? a[2] : a[0], a[1], job->format == VPE_RGB24 ? a[0] : a[2]};
         k->pack3(job->bytes + (size_t)job->next * w * 3, bgr, w, job->mul[0]);
         return;
     }
-    for (size_t c = 0; c < 3; c++) {
-        const size_t plane = job->format == VPE_RGB24 ? c : 2 - c;
-        float *row = row_of(job, plane);
-        k->norm(row, scratch->acc[c], w, job->mul[plane], job->sub[plane]);
-        copy_row(job, row);
-    }
+    for (size_t c = 0; c < 3; c++)
+        put_row(job, job->format == VPE_RGB24 ? c : 2 - c, scratch->acc[c], k, scratch);
 }
 
 static void emit_gray(vpe_job *job, size_t r, const vpe_kernels *k, vpe_scratch *scratch) {
     const size_t w = (size_t)job->content.w;
     int32_t *acc = scratch->acc[0];
-    k->hsum(acc, scratch->v[0] + r * scratch->step, &job->hx);
+    sum_across(acc, scratch->v[0] + r * scratch->step, &job->hx, k, scratch);
     if (!job->out) {
         int32_t *const bgr[3] = {acc, acc, acc};
         k->pack3(job->bytes + (size_t)job->next * w * 3, bgr, w, job->mul[0]);
         return;
     }
-    for (size_t c = 0; c < 3; c++) {
-        float *row = row_of(job, c);
-        k->norm(row, acc, w, job->mul[c], job->sub[c]);
-        copy_row(job, row);
-    }
+    for (size_t c = 0; c < 3; c++)
+        put_row(job, c, acc, k, scratch);
 }
 
 static void emit_yuv(vpe_job *job, const vpe_frame *frame, size_t r, const vpe_kernels *k, vpe_scratch *scratch) {
     const size_t w = (size_t)job->content.w;
     for (size_t c = 0; c < 3; c++)
-        k->hsum(scratch->acc[c], scratch->v[c] + r * scratch->step, c ? &job->hc : &job->hx);
+        sum_across(scratch->acc[c], scratch->v[c] + r * scratch->step, c ? &job->hc : &job->hx, k, scratch);
     const vpe_yuv yuv =
         vpe_yuv_for(frame, job->hx.scale * job->vy.scale, job->hc.scale * job->vc.scale);
     k->yuv_levels(scratch->levels, scratch->acc, w, &yuv);
@@ -171,71 +193,17 @@ static void emit_yuv(vpe_job *job, const vpe_frame *frame, size_t r, const vpe_k
         return;
     }
     for (size_t c = 0; c < 3; c++) {
-        float *row = row_of(job, c);
+        float *row = row_of(job, c), *copy = copy_of(job, row);
         const float *levels = scratch->levels[c], mul = job->mul[c], sub = job->sub[c];
         for (size_t x = 0; x < w; x++)
             row[x] = levels[x] * mul - sub;
-        copy_row(job, row);
+        if (copy != row)
+            memcpy(copy, row, w * sizeof *row);
+        vpe_fetch(&scratch->ahead, (int32_t)w * VPE_WORK_OUTPUT / 2);
     }
 }
 
 /* ---- column sums ------------------------------------------------------------------------------------------------------ */
-
-static vpe_rows plane_of(const vpe_frame *frame, int p, ptrdiff_t column, int32_t y, int32_t end, int ahead) {
-    const int32_t rest = frame->height - end, fetch = rest < VPE_BLOCK ? rest : VPE_BLOCK;
-    const uint8_t *first = frame->plane[p] + column;
-    return (vpe_rows){
-        .p = first + y * frame->stride[p],
-        .stride = frame->stride[p],
-        .ahead = first + (rest > 0 ? end : 0) * frame->stride[p],
-        .ahead_rows = ahead && rest > 0 ? fetch : 0,
-    };
-}
-
-/* Of the Y, U and V of the next `rows` output rows. */
-static void sum_yuv(vpe_job *job, const vpe_frame *frame, int rows, int32_t end, int ahead, const vpe_kernels *k,
-                    vpe_scratch *scratch) {
-    const vpe_box *b = &job->box;
-    const vpe_vtap *ty = &job->vy.tap[job->next], *tc = &job->vc.tap[job->next];
-    const int32_t cx = b->x / 2, cy = b->y / 2;
-    const size_t w = (size_t)b->w, cw = ((size_t)(b->x % 2) + w + 1) / 2, step = scratch->step;
-    if (job->format == VPE_YUYV) { /* pairs from an even pixel on; Y of the first may be left out */
-        const vpe_rows src = plane_of(frame, 0, 4 * (ptrdiff_t)cx, b->y, end, ahead);
-        k->vsum1(scratch->mixed, 2 * step, &src, 4 * cw, ty, rows, job->vy.shift);
-        for (size_t r = 0; r < (size_t)rows; r++)
-            k->split_yuyv(scratch->v[0] + r * step, scratch->v[1] + r * step, scratch->v[2] + r * step,
-                          scratch->mixed + 2 * r * step, cw, b->x % 2);
-        return;
-    }
-    const vpe_rows luma = plane_of(frame, 0, b->x, b->y, end, ahead);
-    k->vsum1(scratch->v[0], step, &luma, w, ty, rows, job->vy.shift);
-    if (job->format == VPE_NV12) {
-        const vpe_rows src = plane_of(frame, 1, 2 * (ptrdiff_t)cx, cy, end, 0);
-        k->vsum1(scratch->mixed, 2 * step, &src, 2 * cw, tc, rows, job->vc.shift);
-        for (size_t r = 0; r < (size_t)rows; r++)
-            k->split2(scratch->v[1] + r * step, scratch->v[2] + r * step, scratch->mixed + 2 * r * step, cw);
-        return;
-    }
-    for (int p = 1; p < 3; p++) {
-        const vpe_rows src = plane_of(frame, p, cx, cy, end, 0);
-        k->vsum1(scratch->v[p], step, &src, cw, tc, rows, job->vc.shift);
-    }
-}
-
-static void sum_rows(vpe_job *job, const vpe_frame *frame, int rows, int32_t end, int ahead, const vpe_kernels *k,
-                     vpe_scratch *scratch) {
-    const vpe_box *b = &job->box;
-    const vpe_vtap *tap = &job->vy.tap[job->next];
-    if (vpe_is_yuv(job->format)) {
-        sum_yuv(job, frame, rows, end, ahead, k, scratch);
-    } else if (job->format == VPE_GRAY8) {
-        const vpe_rows src = plane_of(frame, 0, b->x, b->y, end, ahead);
-        k->vsum1(scratch->v[0], scratch->step, &src, (size_t)b->w, tap, rows, job->vy.shift);
-    } else {
-        const vpe_rows src = plane_of(frame, 0, 3 * (ptrdiff_t)b->x, b->y, end, ahead);
-        k->vsum3(scratch->v, scratch->step, &src, (size_t)b->w, tap, rows, job->vy.shift);
-    }
-}
 
 /* How many of the next output rows have all their source rows before `end`, as far as the scratch memory goes. */
 static int rows_ready(const vpe_job *job, int32_t end) {
@@ -246,8 +214,68 @@ static int rows_ready(const vpe_job *job, int32_t end) {
     return rows;
 }
 
-void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, int ahead, const vpe_kernels *k,
-                 vpe_scratch *scratch) {
+/* Of the first plane's samples from job->summed to `to`; three a pixel count as one, Y U Y V as two a pixel. */
+static void sum_samples(vpe_job *job, const vpe_frame *frame, int32_t to, const vpe_kernels *k, vpe_scratch *scratch) {
+    const vpe_box *b = &job->box;
+    const size_t at = (size_t)job->summed, n = (size_t)(to - job->summed), step = scratch->step;
+    const vpe_vtap *tap = &job->vy.tap[job->next];
+    const uint8_t *row = frame->plane[0] + b->y * frame->stride[0];
+    if (job->format == VPE_BGR24 || job->format == VPE_RGB24) {
+        uint16_t *const v[3] = {scratch->v[0] + at, scratch->v[1] + at, scratch->v[2] + at};
+        k->vsum3(v, step, row + 3 * ((size_t)b->x + at), frame->stride[0], n, tap, job->ready, job->vy.shift);
+    } else if (job->format == VPE_YUYV) {
+        k->vsum1(scratch->mixed + at, 2 * step, row + 4 * (ptrdiff_t)(b->x / 2) + at, frame->stride[0], n, tap, job->ready,
+                 job->vy.shift);
+    } else {
+        k->vsum1(scratch->v[0] + at, step, row + b->x + at, frame->stride[0], n, tap, job->ready, job->vy.shift);
+    }
+    job->summed = to;
+}
+
+int32_t vpe_job_begin(vpe_job *job, int32_t end) {
+    job->ready = job->resample == VPE_AREA ? rows_ready(job, end) : 0;
+    job->summed = 0;
+    return job->ready ? job->box.w * VPE_WORK_SUM + job->ready * 3 * job->content.w * VPE_WORK_OUTPUT : 0;
+}
+
+void vpe_job_sum(vpe_job *job, const vpe_frame *frame, int32_t x, const vpe_kernels *k, vpe_scratch *scratch) {
+    const vpe_box *b = &job->box;
+    const int pairs = job->format == VPE_YUYV; /* from an even pixel on, to an even one */
+    const int32_t first = pairs ? b->x / 2 * 2 : b->x;
+    const int32_t all = pairs ? 2 * ((b->x + b->w + 1) / 2 * 2 - first) : b->w;
+    const int32_t there = x < first ? 0 : pairs ? 2 * (x - first) : x - first;
+    const int32_t piece = PIECE_BYTES / (job->format == VPE_BGR24 || job->format == VPE_RGB24 ? 3 : 1);
+    const int32_t until = there >= all ? all : there / piece * piece;
+    while (job->ready && job->summed < until) {
+        const int32_t to = until - job->summed < 2 * piece ? until : job->summed + piece;
+        vpe_fetch(&scratch->ahead, (to - job->summed) * VPE_WORK_SUM);
+        sum_samples(job, frame, to, k, scratch);
+    }
+}
+
+/* Of the chroma. */
+static void sum_chroma(vpe_job *job, const vpe_frame *frame, const vpe_kernels *k, vpe_scratch *scratch) {
+    const vpe_box *b = &job->box;
+    const vpe_vtap *tap = &job->vc.tap[job->next];
+    const int32_t cx = b->x / 2, cy = b->y / 2;
+    const size_t w = ((size_t)(b->x % 2) + (size_t)b->w + 1) / 2, step = scratch->step, rows = (size_t)job->ready;
+    uint16_t *const *v = scratch->v;
+    if (job->format == VPE_YUYV) { /* Y of the first pair may be left out */
+        for (size_t r = 0; r < rows * step; r += step)
+            k->split_yuyv(v[0] + r, v[1] + r, v[2] + r, scratch->mixed + 2 * r, w, b->x % 2);
+    } else if (job->format == VPE_NV12) {
+        const uint8_t *p = frame->plane[1] + cy * frame->stride[1] + 2 * (ptrdiff_t)cx;
+        k->vsum1(scratch->mixed, 2 * step, p, frame->stride[1], 2 * w, tap, job->ready, job->vc.shift);
+        for (size_t r = 0; r < rows * step; r += step)
+            k->split2(v[1] + r, v[2] + r, scratch->mixed + 2 * r, w);
+    } else {
+        for (int i = 1; i < 3; i++)
+            k->vsum1(v[i], step, frame->plane[i] + cy * frame->stride[i] + cx, frame->stride[i], w, tap, job->ready,
+                     job->vc.shift);
+    }
+}
+
+void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_kernels *k, vpe_scratch *scratch) {
     if (job->next == 0 && job->out && job->content.h < job->size) {
         zero_margins(job->out, job);
         if (job->copy)
@@ -257,9 +285,11 @@ void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, int ahead, c
         vpe_cubic_run(job, frame, end, scratch);
         return;
     }
-    for (int rows; (rows = rows_ready(job, end)) > 0; ahead = 0) {
-        sum_rows(job, frame, rows, end, ahead, k, scratch);
-        for (size_t r = 0; r < (size_t)rows; r++, job->next++) {
+    for (; job->ready; vpe_job_begin(job, end)) {
+        vpe_job_sum(job, frame, frame->width, k, scratch);
+        if (vpe_is_yuv(job->format))
+            sum_chroma(job, frame, k, scratch);
+        for (size_t r = 0; r < (size_t)job->ready; r++, job->next++) {
             if (vpe_is_yuv(job->format))
                 emit_yuv(job, frame, r, k, scratch);
             else if (job->format == VPE_GRAY8)

@@ -34,6 +34,30 @@ static inline size_t vpe_blocks(int32_t pixels) {
     return ((size_t)pixels + VPE_BLOCK - 1) / VPE_BLOCK;
 }
 
+/* Bytes of a row of plane p, 0 where the format has no such plane. */
+ptrdiff_t vpe_plane_bytes(const vpe_frame *frame, int p);
+
+/* ---- ahead.c: the next band, fetched while this one is worked on --------------------------------------------------- */
+
+/* A few lines of the cache at a time between pieces of work: of too many requests at once some are dropped, and with none
+ * the memory does nothing meanwhile. */
+typedef struct vpe_ahead {
+    const uint8_t *row;
+    ptrdiff_t stride;
+    int32_t rows, lines, line; /* rows left; lines of a row; the next one */
+    int64_t step, due;         /* lines for a unit of work; lines that are due: 32 binary places */
+} vpe_ahead;
+
+/* Units of work, about as long as each other: a pixel of a row of luma; a column of column sums; an output number. */
+#define VPE_WORK_LUMA 1
+#define VPE_WORK_SUM 4
+#define VPE_WORK_OUTPUT 4
+
+/* The band from row `end` on, in steps of `work`; nothing where work is 0. */
+vpe_ahead vpe_ahead_of(const vpe_frame *frame, int32_t end, int32_t work);
+/* `work` has been done: asks for what is due. */
+void vpe_fetch(vpe_ahead *ahead, int32_t work);
+
 /* ---- area.c: where each output pixel comes from ----------------------------------------------------------------- */
 
 typedef struct vpe_vaxis {
@@ -80,6 +104,7 @@ typedef struct vpe_job {
     float *out, *copy;     /* planar floats; copy, where not NULL, gets the same */
     uint8_t *bytes;        /* packed B, G, R instead */
     int32_t next;          /* next output row */
+    int32_t ready, summed; /* output rows of which column sums are being made; up to which sample */
 } vpe_job;
 
 static inline void vpe_job_start(vpe_job *job) {
@@ -93,6 +118,7 @@ typedef struct vpe_scratch {
     int32_t *acc[3];   /* sums of an output row */
     float *levels[3];  /* R, G, B of an output row */
     uint8_t *row;      /* a source row as B, G, R bytes */
+    vpe_ahead ahead;
 } vpe_scratch;
 
 void vpe_scratch_take(vpe_scratch *scratch, vpe_arena *arena, int32_t width, int32_t out_width);
@@ -101,9 +127,12 @@ void vpe_job_take(vpe_job *job, vpe_arena *arena, int32_t resample, int32_t n, i
 vpe_status vpe_job_plan(vpe_job *job, int32_t format, const vpe_box *box, const vpe_fit *fit);
 vpe_status vpe_job_plan_bytes(vpe_job *job, int32_t format, int32_t resample, const vpe_box *box, int32_t out_width,
                               int32_t out_height);
-/* Everything of the job that source rows before `end` can give; `ahead`: fetches the band behind them meanwhile. */
-void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, int ahead, const vpe_kernels *k,
-                 vpe_scratch *scratch);
+/* For each band: begin; sum, as often as wanted, whatever columns before x can give, while they are in the cache; run,
+ * everything that source rows before `end` can give. Between a job's begin and its run nobody else has the scratch.
+ * begin returns the work of the column sums and their output rows. */
+int32_t vpe_job_begin(vpe_job *job, int32_t end);
+void vpe_job_sum(vpe_job *job, const vpe_frame *frame, int32_t x, const vpe_kernels *k, vpe_scratch *scratch);
+void vpe_job_run(vpe_job *job, const vpe_frame *frame, int32_t end, const vpe_kernels *k, vpe_scratch *scratch);
 
 /* ---- bicubic.c ---------------------------------------------------------------------------------------------------- */
 

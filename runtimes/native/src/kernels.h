@@ -21,14 +21,6 @@ typedef struct vpe_haxis {
     int16_t *weight;
 } vpe_haxis;
 
-/* Source rows, and what the caller will read next in the same columns: fetched early, while there is work to do. */
-typedef struct vpe_rows {
-    const uint8_t *p;
-    ptrdiff_t stride;
-    const uint8_t *ahead;
-    int32_t ahead_rows; /* 0: nothing */
-} vpe_rows;
-
 /* R = y Y + rv V + r, G = y Y + gu U + gv V + g, B = y Y + bu U + b, added from the left, limited to 0 .. 255. */
 typedef struct vpe_yuv {
     float y, rv, gu, gv, bu, r, g, b;
@@ -50,15 +42,16 @@ typedef struct vpe_kernels {
     void (*stats)(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, size_t stride, int rows, size_t width, int top);
     /* column sums for `rows` successive output rows, `step` numbers apart: of n samples, or of n packed pixels in three
      * planes */
-    void (*vsum1)(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows, int shift);
-    void (*vsum3)(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                  int shift);
+    void (*vsum1)(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift);
+    void (*vsum3)(uint16_t *const v[3], size_t step, const uint8_t *p, ptrdiff_t stride, size_t n,
+                  const vpe_vtap *tap, int rows, int shift);
     /* n pairs to two planes; n times Y U Y V to planes of 2 n - skip (the first `skip` Y left out), n and n */
     void (*split2)(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n);
     void (*split_yuyv)(uint16_t *y, uint16_t *u, uint16_t *v, const uint16_t *mixed, size_t n, int skip);
     void (*hsum)(int32_t *acc, const uint16_t *v, const vpe_haxis *axis);
-    /* acc * mul - sub */
-    void (*norm)(float *out, const int32_t *acc, size_t n, float mul, float sub);
+    /* acc * mul - sub, to two places, which may be one */
+    void (*norm)(float *out, float *copy, const int32_t *acc, size_t n, float mul, float sub);
     void (*yuv_levels)(float *const rgb[3], int32_t *const acc[3], size_t n, const vpe_yuv *yuv);
     /* three planes to packed bytes, acc * mul + 0.5 cut off */
     void (*pack3)(uint8_t *out, int32_t *const acc[3], size_t n, float mul);

@@ -123,14 +123,6 @@ AVX2 static void avg4(uint8_t *out, const uint8_t *const row[4], size_t n) {
     store(out + i, avg_of_4(r0 + i, r1 + i, r2 + i, r3 + i));
 }
 
-/* The same bytes of the rows that come next, to the second-level cache. */
-INLINE void fetch(const vpe_rows *src, size_t at, int bytes) {
-    const uint8_t *p = src->ahead + at;
-    for (int32_t r = 0; r < src->ahead_rows; r++, p += src->stride)
-        for (int i = 0; i < bytes; i += 64)
-            _mm_prefetch((const char *)(p + i), _MM_HINT_T1);
-}
-
 /* ---- column sums ---------------------------------------------------------------------------------------------------- */
 
 INLINE __m256i part_of(const uint8_t *p, __m256i weight) {
@@ -184,23 +176,20 @@ INLINE void sum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, c
     }
 }
 
-AVX2 static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                       int shift) {
-    const uint8_t *const from = src->p;
-    const ptrdiff_t stride = src->stride;
+AVX2 static void vsum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                       int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum1(v, step, src, n, tap, rows, shift);
+        vpe_kernels_scalar.vsum1(v, step, p, stride, n, tap, rows, shift);
         return;
     }
     size_t x = 0;
     for (; x + 64 <= n; x += 64) {
-        fetch(src, x, 64);
-        sum1(v + x, step, from + x, stride, tap, rows, shift, 4);
+        sum1(v + x, step, p + x, stride, tap, rows, shift, 4);
     }
     for (; x + 16 <= n; x += 16)
-        sum1(v + x, step, from + x, stride, tap, rows, shift, 1);
+        sum1(v + x, step, p + x, stride, tap, rows, shift, 1);
     if (x < n)
-        sum1(v + n - 16, step, from + n - 16, stride, tap, rows, shift, 1);
+        sum1(v + n - 16, step, p + n - 16, stride, tap, rows, shift, 1);
 }
 
 /* 16 packed pixels of u16 in three vectors to three planes. Lane 0 gets pixels 0 .. 7, lane 1 pixels 8 .. 15; in each
@@ -236,23 +225,20 @@ INLINE void sum3(uint16_t *const v[3], size_t x, size_t step, const uint8_t *p, 
     }
 }
 
-AVX2 static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                       int shift) {
-    const uint8_t *const from = src->p;
-    const ptrdiff_t stride = src->stride;
+AVX2 static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *p, ptrdiff_t stride, size_t n,
+                       const vpe_vtap *tap, int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum3(v, step, src, n, tap, rows, shift);
+        vpe_kernels_scalar.vsum3(v, step, p, stride, n, tap, rows, shift);
         return;
     }
     size_t x = 0;
     for (; x + 32 <= n; x += 32) {
-        fetch(src, 3 * x, 96);
-        sum3(v, x, step, from + 3 * x, stride, tap, rows, shift, 6);
+        sum3(v, x, step, p + 3 * x, stride, tap, rows, shift, 6);
     }
     for (; x + 16 <= n; x += 16)
-        sum3(v, x, step, from + 3 * x, stride, tap, rows, shift, 3);
+        sum3(v, x, step, p + 3 * x, stride, tap, rows, shift, 3);
     if (x < n)
-        sum3(v, n - 16, step, from + 3 * (n - 16), stride, tap, rows, shift, 3);
+        sum3(v, n - 16, step, p + 3 * (n - 16), stride, tap, rows, shift, 3);
 }
 
 /* 16 pairs: the lower and the upper halves of 32-bit numbers, packed lane by lane and put in order. */
@@ -305,13 +291,16 @@ AVX2 static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
         outputs(acc, v, axis, axis->taps);
 }
 
-AVX2 static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
+AVX2 static void norm(float *out, float *copy, const int32_t *acc, size_t n, float mul, float sub) {
     const __m256 m = _mm256_set1_ps(mul), s = _mm256_set1_ps(sub);
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(load(acc + i)), m), s));
+    for (; i + 8 <= n; i += 8) {
+        const __m256 v = _mm256_sub_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(load(acc + i)), m), s);
+        _mm256_storeu_ps(out + i, v);
+        _mm256_storeu_ps(copy + i, v);
+    }
     for (; i < n; i++)
-        out[i] = (float)acc[i] * mul - sub;
+        out[i] = copy[i] = (float)acc[i] * mul - sub;
 }
 
 INLINE __m256 limited(__m256 v) {

@@ -23,10 +23,6 @@ INLINE __mmask64 first64(size_t n) {
     return n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
 }
 
-INLINE __mmask32 first32(ptrdiff_t n) {
-    return n >= 32 ? ~(__mmask32)0 : n <= 0 ? 0 : ((__mmask32)1 << n) - 1;
-}
-
 INLINE __m512i load(const void *p) {
     return _mm512_loadu_si512(p);
 }
@@ -65,7 +61,7 @@ AVX512 static void luma3(uint8_t *y, const uint8_t *src, size_t n, int rgb, int 
     for (; i < n; i += 16) {
         const size_t rest = n - i < 16 ? n - i : 16;
         const __m512i a = luma16(bytes_of(src + 3 * i, 3 * rest), order, weights, half);
-        _mm_mask_storeu_epi8(y + i, (__mmask16)first32((ptrdiff_t)rest),
+        _mm_mask_storeu_epi8(y + i, (__mmask16)first64(rest),
                              _mm512_castsi512_si128(_mm512_permutexvar_epi8(second, a)));
     }
 }
@@ -131,156 +127,204 @@ AVX512 static void stats(uint32_t *sums, const uint8_t *y, ptrdiff_t previous, s
         four_blocks(sums + x / 16, across, y + x, previous, (ptrdiff_t)stride, rows, top, width - x);
 }
 
-/* The same bytes of the rows that come next, to the second-level cache. */
-INLINE void fetch(const vpe_rows *src, size_t at, int bytes) {
-    const uint8_t *p = src->ahead + at;
-    for (int32_t r = 0; r < src->ahead_rows; r++, p += src->stride)
-        for (int i = 0; i < bytes; i += 64)
-            _mm_prefetch((const char *)(p + i), _MM_HINT_T1);
-}
-
 /* ---- column sums ------------------------------------------------------------------------------------------------------ */
 
-INLINE __m512i widen(const uint8_t *p, __mmask32 m) { /* 32 bytes to 32 u16 */
-    return _mm512_cvtepu8_epi16(m == ~(__mmask32)0 ? _mm256_loadu_si256((const __m256i *)p)
-                                                   : _mm256_maskz_loadu_epi8(m, p));
+/* Sums of 64 columns: those of the even bytes and those of the odd ones. Bytes come as 16-bit numbers that hold two, so
+ * that a row costs two additions and a shift, and no byte is moved until the sums are there. */
+typedef struct sums {
+    __m512i even, odd;
+} sums;
+
+INLINE __m512i bytes_at(const uint8_t *p, __mmask64 m) {
+    return m == ~(__mmask64)0 ? load(p) : _mm512_maskz_loadu_epi8(m, p);
 }
 
-INLINE __m512i part_of(const uint8_t *p, __mmask32 m, __m512i weight) {
-    return _mm512_mulhi_epu16(_mm512_slli_epi16(widen(p, m), 8), weight);
+INLINE sums part_of(__m512i v, __m512i weight) {
+    const __m512i high = _mm512_set1_epi16((short)0xFF00);
+    return (sums){_mm512_mulhi_epu16(_mm512_slli_epi16(v, 8), weight),
+                  _mm512_mulhi_epu16(_mm512_and_si512(v, high), weight)};
 }
 
-/* As in kernels_avx2.c: `take` goes from one output row to the next. */
-INLINE void columns(__m512i *sum, __m512i *take, int taken, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap,
-                    int shift, int vectors, const __mmask32 *m) {
+/* The sum's parts of rows: `take` holds what the first row is short of, and on return what the next output's is. */
+INLINE void columns(sums *sum, sums *take, int taken, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap,
+                    int shift, int vectors, const __mmask64 *m) {
     const uint8_t *row = p + tap->first * stride;
     const uint8_t *const end = row + tap->full * stride;
     const __m128i by = _mm_cvtsi32_si128(shift);
-    if (tap->take && !taken) {
-        const __m512i weight = _mm512_set1_epi16((short)tap->take);
-        for (int i = 0; i < vectors; i++)
-            take[i] = part_of(row + 32 * i, m[i], weight);
+    __m512i all[3], odd[3];
+    for (int i = 0; i < vectors; i++) {
+        all[i] = bytes_at(row + 64 * i, m[i]);
+        odd[i] = _mm512_srli_epi16(all[i], 8);
     }
-    for (int i = 0; i < vectors; i++)
-        sum[i] = widen(row + 32 * i, m[i]);
+    if (tap->take && !taken)
+        for (int i = 0; i < vectors; i++)
+            take[i] = part_of(all[i], _mm512_set1_epi16((short)tap->take));
     for (row += stride; row != end; row += stride)
-        for (int i = 0; i < vectors; i++)
-            sum[i] = _mm512_add_epi16(sum[i], widen(row + 32 * i, m[i]));
-    for (int i = 0; i < vectors; i++)
-        sum[i] = _mm512_sll_epi16(sum[i], by);
-    if (tap->take)
-        for (int i = 0; i < vectors; i++)
-            sum[i] = _mm512_sub_epi16(sum[i], take[i]);
-    if (tap->b) {
-        const __m512i weight = _mm512_set1_epi16((short)tap->b);
         for (int i = 0; i < vectors; i++) {
-            take[i] = part_of(end + 32 * i, m[i], weight);
-            sum[i] = _mm512_add_epi16(sum[i], take[i]);
+            const __m512i v = bytes_at(row + 64 * i, m[i]);
+            all[i] = _mm512_add_epi16(all[i], v);
+            odd[i] = _mm512_add_epi16(odd[i], _mm512_srli_epi16(v, 8));
         }
+    for (int i = 0; i < vectors; i++) {
+        sum[i].even = _mm512_sll_epi16(_mm512_sub_epi16(all[i], _mm512_slli_epi16(odd[i], 8)), by);
+        sum[i].odd = _mm512_sll_epi16(odd[i], by);
     }
+    if (tap->take)
+        for (int i = 0; i < vectors; i++) {
+            sum[i].even = _mm512_sub_epi16(sum[i].even, take[i].even);
+            sum[i].odd = _mm512_sub_epi16(sum[i].odd, take[i].odd);
+        }
+    if (tap->b)
+        for (int i = 0; i < vectors; i++) {
+            take[i] = part_of(bytes_at(end + 64 * i, m[i]), _mm512_set1_epi16((short)tap->b));
+            sum[i].even = _mm512_add_epi16(sum[i].even, take[i].even);
+            sum[i].odd = _mm512_add_epi16(sum[i].odd, take[i].odd);
+        }
 }
 
+/* Whether output r's part of its first row was just computed as the part b of the output before. */
 INLINE int taken(const vpe_vtap *tap, int r) {
     return r && tap[r - 1].b && tap[r - 1].b == tap[r].take && tap[r - 1].last == tap[r].first;
 }
 
-INLINE void sum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int rows, int shift,
-                 int vectors, const __mmask32 *m) {
-    __m512i take[6], sum[6];
-    for (int i = 0; i < vectors; i++)
-        take[i] = _mm512_setzero_si512();
-    for (int r = 0; r < rows; r++, v += step) {
-        columns(sum, take, taken(tap, r), p, stride, &tap[r], shift, vectors, m);
-        for (int i = 0; i < vectors; i++)
-            _mm512_mask_storeu_epi16(v + 32 * i, m[i], sum[i]);
-    }
+INLINE void put(uint16_t *v, __m512i sum, __mmask32 m) {
+    if (m == ~(__mmask32)0)
+        _mm512_storeu_si512(v, sum);
+    else
+        _mm512_mask_storeu_epi16(v, m, sum);
 }
 
-AVX512 static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                         int shift) {
-    const uint8_t *const from = src->p;
-    const ptrdiff_t stride = src->stride;
-    static const __mmask32 all[4] = {~0u, ~0u, ~0u, ~0u};
-    size_t x = 0;
-    for (; x + 128 <= n; x += 128) {
-        fetch(src, x, 128);
-        sum1(v + x, step, from + x, stride, tap, rows, shift, 4, all);
-    }
-    for (; x < n; x += 32) {
-        const __mmask32 m = first32((ptrdiff_t)(n - x));
-        sum1(v + x, step, from + x, stride, tap, rows, shift, 1, &m);
-    }
-}
-
-/* Number 3 i + c of 96 is the c-th channel of pixel i of 32: from the first two vectors, then what the third has. */
 #define EIGHT(f, i, c) f(i, c), f(i + 1, c), f(i + 2, c), f(i + 3, c), f(i + 4, c), f(i + 5, c), f(i + 6, c), f(i + 7, c)
 #define ALL(f, c) {EIGHT(f, 0, c), EIGHT(f, 8, c), EIGHT(f, 16, c), EIGHT(f, 24, c)}
-#define LOW(i, c) (3 * (i) + (c) < 64 ? 3 * (i) + (c) : 0)
-#define HIGH(i, c) (3 * (i) + (c) < 64 ? (i) : 3 * (i) + (c) - 32)
+/* where byte b of 64 is among the even sums and the odd ones behind them */
+#define AT(b) ((b) % 64 / 2 + (b) % 2 * 32)
+#define IN_ORDER(i, half) AT(32 * (half) + (i))
+static const uint16_t order1[2][32] = {ALL(IN_ORDER, 0), ALL(IN_ORDER, 1)};
 
-static const uint16_t low_order[3][32] = {ALL(LOW, 0), ALL(LOW, 1), ALL(LOW, 2)};
-static const uint16_t high_order[3][32] = {ALL(HIGH, 0), ALL(HIGH, 1), ALL(HIGH, 2)};
-
-typedef struct split {
-    __m512i low[3], high[3];
-} split;
-
-INLINE split split_order(void) {
-    split s;
-    for (int c = 0; c < 3; c++) {
-        s.low[c] = load(low_order[c]);
-        s.high[c] = load(high_order[c]);
+INLINE void sum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap, int rows, int shift,
+                 int vectors, const __mmask64 *m) {
+    sums take[3], sum[3];
+    for (int i = 0; i < vectors; i++)
+        take[i] = (sums){_mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int r = 0; r < rows; r++, v += step) {
+        columns(sum, take, taken(tap, r), p, stride, &tap[r], shift, vectors, m);
+        for (int i = 0; i < vectors; i++) {
+            uint16_t *to = v + 64 * i;
+            put(to, _mm512_permutex2var_epi16(sum[i].even, load(order1[0]), sum[i].odd), (__mmask32)m[i]);
+            put(to + 32, _mm512_permutex2var_epi16(sum[i].even, load(order1[1]), sum[i].odd), (__mmask32)(m[i] >> 32));
+        }
     }
-    return s;
 }
 
-INLINE void split3(const __m512i *s, uint16_t *const v[3], size_t x, const split *order, __mmask32 m) {
+AVX512 static void vsum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                         int rows, int shift) {
+    const __mmask64 whole = ~(__mmask64)0, all[3] = {whole, whole, whole};
+    size_t x = 0;
+    for (; x + 192 <= n; x += 192)
+        sum1(v + x, step, p + x, stride, tap, rows, shift, 3, all);
+    for (; x < n; x += 64) {
+        const __mmask64 m = first64(n - x);
+        sum1(v + x, step, p + x, stride, tap, rows, shift, 1, &m);
+    }
+}
+
+/* Channel c of 32 pixels, 96 bytes: from a vector's sums or, where the bit is set, the next vector's. The second 32
+ * pixels of 64 begin at byte 32 of the second vector. */
+#define FROM0(i, c) AT(3 * (i) + (c))
+#define FROM32(i, c) AT(32 + 3 * (i) + (c))
+static const uint16_t order3[2][3][32] = {{ALL(FROM0, 0), ALL(FROM0, 1), ALL(FROM0, 2)},
+                                          {ALL(FROM32, 0), ALL(FROM32, 1), ALL(FROM32, 2)}};
+/* pixels from (64 - c) / 3 on, rounded up; from (32 - c) / 3 on */
+static const __mmask32 next3[2][3] = {{~0u << 22, ~0u << 21, ~0u << 21}, {~0u << 11, ~0u << 11, ~0u << 10}};
+
+INLINE void split3(uint16_t *const v[3], size_t x, const sums *s, int half, __mmask32 m) {
     for (int c = 0; c < 3; c++) {
-        const __m512i two = _mm512_permutex2var_epi16(s[0], order->low[c], s[1]);
-        const __m512i three = _mm512_permutex2var_epi16(two, order->high[c], s[2]);
-        if (m == ~(__mmask32)0)
-            _mm512_storeu_si512(v[c] + x, three);
-        else
-            _mm512_mask_storeu_epi16(v[c] + x, m, three);
+        const __m512i order = load(order3[half][c]);
+        const __m512i a = _mm512_permutex2var_epi16(s[0].even, order, s[0].odd);
+        const __m512i b = _mm512_permutex2var_epi16(s[1].even, order, s[1].odd);
+        put(v[c] + x, _mm512_mask_blend_epi16(next3[half][c], a, b), m);
     }
 }
 
 INLINE void sum3(uint16_t *const v[3], size_t x, size_t step, const uint8_t *p, ptrdiff_t stride, const vpe_vtap *tap,
-                 int rows, int shift, int vectors, const __mmask32 *m, __mmask32 out, const split *order) {
-    __m512i take[6], sum[6];
-    for (int i = 0; i < vectors; i++)
-        take[i] = _mm512_setzero_si512();
+                 int rows, int shift, const __mmask64 *m, __mmask64 pixels) {
+    sums take[3], sum[3];
+    for (int i = 0; i < 3; i++)
+        take[i] = (sums){_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int r = 0; r < rows; r++, x += step) {
-        columns(sum, take, taken(tap, r), p, stride, &tap[r], shift, vectors, m);
-        split3(sum, v, x, order, out);
-        if (vectors == 6)
-            split3(sum + 3, v, x + 32, order, out);
+        columns(sum, take, taken(tap, r), p, stride, &tap[r], shift, 3, m);
+        split3(v, x, sum, 0, (__mmask32)pixels);
+        split3(v, x + 32, sum + 1, 1, (__mmask32)(pixels >> 32));
     }
 }
 
-AVX512 static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                         int shift) {
-    const uint8_t *const from = src->p;
-    const ptrdiff_t stride = src->stride;
+AVX512 static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *p, ptrdiff_t stride, size_t n,
+                         const vpe_vtap *tap, int rows, int shift) {
     uint16_t *const planes[3] = {v[0], v[1], v[2]};
-    const __mmask32 all[6] = {~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
-    const split order = split_order();
+    const __mmask64 whole = ~(__mmask64)0, all[3] = {whole, whole, whole};
     size_t x = 0;
-    for (; x + 64 <= n; x += 64) {
-        fetch(src, 3 * x, 192);
-        sum3(planes, x, step, from + 3 * x, stride, tap, rows, shift, 6, all, ~0u, &order);
-    }
-    for (; x < n; x += 32) {
-        const ptrdiff_t bytes = 3 * (ptrdiff_t)(n - x);
-        const __mmask32 m[3] = {first32(bytes), first32(bytes - 32), first32(bytes - 64)};
-        sum3(planes, x, step, from + 3 * x, stride, tap, rows, shift, 3, m, first32((ptrdiff_t)(n - x)), &order);
-    }
+    for (; x + 64 <= n; x += 64)
+        sum3(planes, x, step, p + 3 * x, stride, tap, rows, shift, all, whole);
+    if (x == n)
+        return;
+    const size_t bytes = 3 * (n - x);
+    const __mmask64 m[3] = {first64(bytes), bytes > 64 ? first64(bytes - 64) : 0, bytes > 128 ? first64(bytes - 128) : 0};
+    sum3(planes, x, step, p + 3 * x, stride, tap, rows, shift, m, first64(n - x));
 }
 
-/* ---- output rows: 16 numbers a product are no more than AVX2 holds ------------------------------------------------------ */
+/* ---- output rows -------------------------------------------------------------------------------------------------------- */
 
-static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
-    vpe_kernels_avx2.hsum(acc, v, axis);
+/* In each quarter the sums of that quarter of a, b, c and d. */
+INLINE __m512i quarters(__m512i a, __m512i b, __m512i c, __m512i d) {
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+/* Products of 16 numbers for each of two outputs, whose weights lie one behind the other. */
+INLINE __m512i two_outputs(const uint16_t *v, const int32_t *first, const int16_t *w) {
+    const __m256i a = _mm256_loadu_si256((const __m256i *)(v + first[0]));
+    const __m256i b = _mm256_loadu_si256((const __m256i *)(v + first[1]));
+    return _mm512_madd_epi16(_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1), load(w));
+}
+
+INLINE int32_t sums_of_16(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
+    const __m512i order = _mm512_castsi256_si512(_mm256_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11));
+    const int32_t *first = axis->first;
+    const int16_t *w = axis->weight;
+    int32_t i = 0;
+    for (; i + 8 <= axis->n; i += 8, first += 8, w += 8 * 16) {
+        const __m512i q = quarters(two_outputs(v, first, w), two_outputs(v, first + 2, w + 32),
+                                   two_outputs(v, first + 4, w + 64), two_outputs(v, first + 6, w + 96));
+        const __m512i s = _mm512_add_epi32(q, _mm512_shuffle_i64x2(q, q, 0xB1));
+        _mm256_storeu_si256((__m256i *)(acc + i), _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, s)));
+    }
+    return i;
+}
+
+INLINE int32_t sums_of_32(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
+    const int32_t *first = axis->first;
+    const int16_t *w = axis->weight;
+    int32_t i = 0;
+    for (; i + 4 <= axis->n; i += 4, first += 4, w += 4 * 32) {
+        const __m512i q = quarters(
+            _mm512_madd_epi16(load(v + first[0]), load(w)), _mm512_madd_epi16(load(v + first[1]), load(w + 32)),
+            _mm512_madd_epi16(load(v + first[2]), load(w + 64)), _mm512_madd_epi16(load(v + first[3]), load(w + 96)));
+        const __m256i s = _mm256_add_epi32(_mm512_castsi512_si256(q), _mm512_extracti64x4_epi64(q, 1));
+        _mm_storeu_si128((__m128i *)(acc + i), _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1)));
+    }
+    return i;
+}
+
+/* Other lengths, and what is left, as AVX2 does it. */
+AVX512 static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
+    const int32_t done = axis->taps == 16 ? sums_of_16(acc, v, axis) : axis->taps == 32 ? sums_of_32(acc, v, axis) : 0;
+    vpe_haxis rest = *axis;
+    rest.n -= done;
+    rest.first += done;
+    rest.weight += (ptrdiff_t)done * axis->taps;
+    if (rest.n)
+        vpe_kernels_avx2.hsum(acc + done, v, &rest);
 }
 
 static void split2(uint16_t *a, uint16_t *b, const uint16_t *v, size_t n) {
@@ -291,8 +335,8 @@ static void yuv_levels(float *const rgb[3], int32_t *const acc[3], size_t n, con
     vpe_kernels_avx2.yuv_levels(rgb, acc, n, yuv);
 }
 
-static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
-    vpe_kernels_avx2.norm(out, acc, n, mul, sub);
+static void norm(float *out, float *copy, const int32_t *acc, size_t n, float mul, float sub) {
+    vpe_kernels_avx2.norm(out, copy, acc, n, mul, sub);
 }
 
 static void pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul) {

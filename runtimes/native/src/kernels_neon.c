@@ -132,25 +132,17 @@ static inline void columns(uint16x8_t *sum, const uint8_t *p, ptrdiff_t stride, 
         add_part(sum, end, channels, tap->b, 0);
 }
 
-static void fetch(const vpe_rows *src, size_t at, size_t bytes) {
-    const uint8_t *p = src->ahead + at;
-    for (int32_t r = 0; r < src->ahead_rows; r++, p += src->stride)
-        for (size_t i = 0; i < bytes; i += 64)
-            __builtin_prefetch(p + i, 0, 2);
-}
-
-static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows, int shift) {
+static void vsum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum1(v, step, src, n, tap, rows, shift);
+        vpe_kernels_scalar.vsum1(v, step, p, stride, n, tap, rows, shift);
         return;
     }
     for (size_t x = 0;; x += 16) {
         x = x + 16 > n ? n - 16 : x;
-        if (x % 64 == 0)
-            fetch(src, x, 64);
         for (int r = 0; r < rows; r++) {
             uint16x8_t sum[2];
-            columns(sum, src->p + x, src->stride, &tap[r], shift, 1);
+            columns(sum, p + x, stride, &tap[r], shift, 1);
             vst1q_u16(v + (size_t)r * step + x, sum[0]);
             vst1q_u16(v + (size_t)r * step + x + 8, sum[1]);
         }
@@ -159,19 +151,17 @@ static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const
     }
 }
 
-static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                  int shift) {
+static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum3(v, step, src, n, tap, rows, shift);
+        vpe_kernels_scalar.vsum3(v, step, p, stride, n, tap, rows, shift);
         return;
     }
     for (size_t x = 0;; x += 16) {
         x = x + 16 > n ? n - 16 : x;
-        if (x % 64 == 0)
-            fetch(src, 3 * x, 192);
         for (int r = 0; r < rows; r++) {
             uint16x8_t sum[6];
-            columns(sum, src->p + 3 * x, src->stride, &tap[r], shift, 3);
+            columns(sum, p + 3 * x, stride, &tap[r], shift, 3);
             for (int c = 0; c < 3; c++) {
                 vst1q_u16(v[c] + (size_t)r * step + x, sum[2 * c]);
                 vst1q_u16(v[c] + (size_t)r * step + x + 8, sum[2 * c + 1]);
@@ -198,12 +188,15 @@ static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
     }
 }
 
-static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
+static void norm(float *out, float *copy, const int32_t *acc, size_t n, float mul, float sub) {
     size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        vst1q_f32(out + i, vsubq_f32(vmulq_n_f32(vcvtq_f32_s32(vld1q_s32(acc + i)), mul), vdupq_n_f32(sub)));
+    for (; i + 4 <= n; i += 4) {
+        const float32x4_t v = vsubq_f32(vmulq_n_f32(vcvtq_f32_s32(vld1q_s32(acc + i)), mul), vdupq_n_f32(sub));
+        vst1q_f32(out + i, v);
+        vst1q_f32(copy + i, v);
+    }
     for (; i < n; i++)
-        out[i] = (float)acc[i] * mul - sub;
+        out[i] = copy[i] = (float)acc[i] * mul - sub;
 }
 
 const vpe_kernels vpe_kernels_neon = {

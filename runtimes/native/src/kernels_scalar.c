@@ -57,18 +57,19 @@ static inline uint16_t column(const uint8_t *p, ptrdiff_t stride, const vpe_vtap
     return (uint16_t)sum;
 }
 
-static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows, int shift) {
+static void vsum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift) {
     for (int r = 0; r < rows; r++, v += step)
         for (size_t x = 0; x < n; x++)
-            v[x] = column(src->p + x, src->stride, &tap[r], shift);
+            v[x] = column(p + x, stride, &tap[r], shift);
 }
 
-static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                  int shift) {
+static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                  int rows, int shift) {
     for (int r = 0; r < rows; r++)
         for (size_t x = 0; x < n; x++)
             for (size_t c = 0; c < 3; c++)
-                v[c][(size_t)r * step + x] = column(src->p + 3 * x + c, src->stride, &tap[r], shift);
+                v[c][(size_t)r * step + x] = column(p + 3 * x + c, stride, &tap[r], shift);
 }
 
 void vpe_split2(uint16_t *restrict a, uint16_t *restrict b, const uint16_t *restrict v, size_t n) {
@@ -100,9 +101,9 @@ static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
     }
 }
 
-static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
+static void norm(float *out, float *copy, const int32_t *acc, size_t n, float mul, float sub) {
     for (size_t i = 0; i < n; i++)
-        out[i] = (float)acc[i] * mul - sub;
+        out[i] = copy[i] = (float)acc[i] * mul - sub;
 }
 
 void vpe_pack3(uint8_t *out, int32_t *const acc[3], size_t n, float mul) {

@@ -122,17 +122,17 @@ INLINE void columns(__m128i *sum, const uint8_t *p, ptrdiff_t stride, const vpe_
             sum[i] = _mm_add_epi16(sum[i], part_of(end + 8 * i, b));
 }
 
-SSE41 static void vsum1(uint16_t *v, size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                        int shift) {
+SSE41 static void vsum1(uint16_t *v, size_t step, const uint8_t *p, ptrdiff_t stride, size_t n, const vpe_vtap *tap,
+                        int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum1(v, step, src, n, tap, rows, shift);
+        vpe_kernels_scalar.vsum1(v, step, p, stride, n, tap, rows, shift);
         return;
     }
     for (size_t x = 0;; x += 16) {
         x = x + 16 > n ? n - 16 : x;
         for (int r = 0; r < rows; r++) {
             __m128i sum[2];
-            columns(sum, src->p + x, src->stride, &tap[r], shift, 2);
+            columns(sum, p + x, stride, &tap[r], shift, 2);
             store(v + (size_t)r * step + x, sum[0]);
             store(v + (size_t)r * step + x + 8, sum[1]);
         }
@@ -154,17 +154,17 @@ INLINE void split3(const __m128i *s, uint16_t *const v[3], size_t x) {
     store(v[2] + x, _mm_shuffle_epi8(p2, o2));
 }
 
-SSE41 static void vsum3(uint16_t *const v[3], size_t step, const vpe_rows *src, size_t n, const vpe_vtap *tap, int rows,
-                        int shift) {
+SSE41 static void vsum3(uint16_t *const v[3], size_t step, const uint8_t *p, ptrdiff_t stride, size_t n,
+                        const vpe_vtap *tap, int rows, int shift) {
     if (n < 16) {
-        vpe_kernels_scalar.vsum3(v, step, src, n, tap, rows, shift);
+        vpe_kernels_scalar.vsum3(v, step, p, stride, n, tap, rows, shift);
         return;
     }
     for (size_t x = 0;; x += 16) {
         x = x + 16 > n ? n - 16 : x;
         for (int r = 0; r < rows; r++) {
             __m128i sum[6];
-            columns(sum, src->p + 3 * x, src->stride, &tap[r], shift, 6);
+            columns(sum, p + 3 * x, stride, &tap[r], shift, 6);
             split3(sum, v, (size_t)r * step + x);
             split3(sum + 3, v, (size_t)r * step + x + 8);
         }
@@ -198,13 +198,16 @@ SSE41 static void hsum(int32_t *acc, const uint16_t *v, const vpe_haxis *axis) {
     }
 }
 
-SSE41 static void norm(float *out, const int32_t *acc, size_t n, float mul, float sub) {
+SSE41 static void norm(float *out, float *copy, const int32_t *acc, size_t n, float mul, float sub) {
     const __m128 m = _mm_set1_ps(mul), s = _mm_set1_ps(sub);
     size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        _mm_storeu_ps(out + i, _mm_sub_ps(_mm_mul_ps(_mm_cvtepi32_ps(load(acc + i)), m), s));
+    for (; i + 4 <= n; i += 4) {
+        const __m128 v = _mm_sub_ps(_mm_mul_ps(_mm_cvtepi32_ps(load(acc + i)), m), s);
+        _mm_storeu_ps(out + i, v);
+        _mm_storeu_ps(copy + i, v);
+    }
     for (; i < n; i++)
-        out[i] = (float)acc[i] * mul - sub;
+        out[i] = copy[i] = (float)acc[i] * mul - sub;
 }
 
 const vpe_kernels vpe_kernels_sse41 = {

@@ -44,8 +44,10 @@ vpe_status vpe_resize(const vpe_frame *frame, const vpe_box *box, const vpe_fit 
     vpe_scratch scratch;
     lay_out(&arena, &job, &scratch, frame->width, frame->height, fit->size, fit->size);
     status = vpe_job_plan(&job, frame->format, box, fit);
-    if (status == VPE_OK)
-        vpe_job_run(&job, frame, frame->height, 0, vpe_kernels_now(), &scratch);
+    if (status == VPE_OK) {
+        vpe_job_begin(&job, frame->height);
+        vpe_job_run(&job, frame, frame->height, vpe_kernels_now(), &scratch);
+    }
     return status;
 }
 
@@ -62,8 +64,10 @@ vpe_status vpe_resize_u8(const vpe_frame *frame, const vpe_box *box, int32_t res
     vpe_scratch scratch;
     lay_out(&arena, &job, &scratch, frame->width, frame->height, out_width, out_height);
     status = vpe_job_plan_bytes(&job, frame->format, resample, box, out_width, out_height);
-    if (status == VPE_OK)
-        vpe_job_run(&job, frame, frame->height, 0, vpe_kernels_now(), &scratch);
+    if (status == VPE_OK) {
+        vpe_job_begin(&job, frame->height);
+        vpe_job_run(&job, frame, frame->height, vpe_kernels_now(), &scratch);
+    }
     return status;
 }
 

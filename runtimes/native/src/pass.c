@@ -3,22 +3,20 @@
 
 #include <string.h>
 
-/* Bytes of a row of plane p, 0 where the format has no such plane. */
-static ptrdiff_t row_bytes(const vpe_frame *frame, int p) {
-    const ptrdiff_t width = frame->width, half = (width + 1) / 2;
-    switch (frame->format) {
-    case VPE_BGR24:
-    case VPE_RGB24:
-        return p == 0 ? 3 * width : 0;
-    case VPE_GRAY8:
-        return p == 0 ? width : 0;
-    case VPE_YUYV:
-        return p == 0 ? 2 * width : 0;
-    case VPE_NV12:
-        return p == 0 ? width : p == 1 ? 2 * half : 0;
-    default:
-        return p == 0 ? width : half;
-    }
+#define PART_BYTES 960 /* of a row: 16 rows of them stay in the nearest cache */
+
+/* Bytes of n pixels of the first plane. */
+static ptrdiff_t row_bytes(int32_t format, ptrdiff_t n) {
+    return format == VPE_BGR24 || format == VPE_RGB24 ? 3 * n : format == VPE_YUYV ? 2 * n : n;
+}
+
+ptrdiff_t vpe_plane_bytes(const vpe_frame *frame, int p) {
+    const ptrdiff_t half = (frame->width + 1) / 2;
+    if (p == 0)
+        return row_bytes(frame->format, frame->width);
+    if (frame->format == VPE_NV12)
+        return p == 1 ? 2 * half : 0;
+    return frame->format == VPE_I420 ? half : 0;
 }
 
 vpe_status vpe_frame_check(const vpe_frame *frame) {
@@ -28,12 +26,12 @@ vpe_status vpe_frame_check(const vpe_frame *frame) {
         return VPE_ERR_FRAME;
     if (frame->format == VPE_YUYV && frame->width % 2)
         return VPE_ERR_FRAME;
-    for (int p = 0; p < 3 && row_bytes(frame, p); p++) {
+    for (int p = 0; p < 3 && vpe_plane_bytes(frame, p); p++) {
         const ptrdiff_t stride = frame->stride[p] < 0 ? -frame->stride[p] : frame->stride[p];
         const int32_t rows = p ? (frame->height + 1) / 2 : frame->height;
         if (!frame->plane[p])
             return VPE_ERR_ARGUMENT;
-        if (rows > 1 && stride < row_bytes(frame, p))
+        if (rows > 1 && stride < vpe_plane_bytes(frame, p))
             return VPE_ERR_FRAME;
     }
     return VPE_OK;
@@ -68,59 +66,83 @@ static void write_stats(float *restrict stats, const uint32_t *restrict sums, in
     }
 }
 
-/* Luma of a row of the first plane, or of the average of four. */
-static void luma_row(uint8_t *out, const uint8_t *src, const vpe_frame *frame, int round, const vpe_kernels *k) {
-    const size_t width = (size_t)frame->width;
-    if (frame->format == VPE_BGR24 || frame->format == VPE_RGB24)
-        k->luma3(out, src, width, frame->format == VPE_RGB24, round);
-    else if (frame->format == VPE_YUYV)
-        for (size_t x = 0; x < width; x++)
+/* Luma of n pixels of the first plane, or of the average of four rows. */
+static void luma_row(uint8_t *out, const uint8_t *src, int32_t format, size_t n, int round, const vpe_kernels *k) {
+    if (format == VPE_BGR24 || format == VPE_RGB24)
+        k->luma3(out, src, n, format == VPE_RGB24, round);
+    else if (format == VPE_YUYV)
+        for (size_t x = 0; x < n; x++)
             out[x] = src[2 * x];
     else
-        memcpy(out, src, width);
+        memcpy(out, src, n);
 }
 
-/* The luma of the band's rows; returns how many there are. */
-static int32_t luma_band(const vpe_pass *pass, int32_t y0, int32_t rows, const vpe_kernels *k) {
+/* Rows that become one row of luma. */
+static int32_t step_of(const vpe_pass *pass) {
+    return pass->motion == VPE_MOTION_AVERAGED ? 4 : 1;
+}
+
+/* The luma of pixels x .. x + n of the band's rows. */
+static void luma_part(const vpe_pass *pass, int32_t y0, int32_t rows, int32_t x, int32_t n, const vpe_kernels *k) {
     const vpe_frame *frame = pass->frame;
-    const size_t stride = pass->luma->stride;
-    const int32_t step = pass->motion == VPE_MOTION_AVERAGED ? 4 : 1, last = frame->height - 1;
-    uint8_t *row = pass->luma->rows + (size_t)(y0 / step) * stride;
-    for (int32_t y = y0; y < y0 + rows; y += step, row += stride) {
-        const uint8_t *src = frame->plane[0] + y * frame->stride[0];
+    const int32_t step = step_of(pass), last = frame->height - 1;
+    const ptrdiff_t stride = frame->stride[0], at = row_bytes(frame->format, x);
+    uint8_t *row = pass->luma->rows + (size_t)(y0 / step) * pass->luma->stride + x;
+    for (int32_t y = y0; y < y0 + rows; y += step, row += pass->luma->stride) {
+        const uint8_t *src = frame->plane[0] + y * stride + at;
         if (step == 4) {
             const uint8_t *four[4];
             for (int32_t r = 0; r < 4; r++)
-                four[r] = frame->plane[0] + (y + r < last ? y + r : last) * frame->stride[0];
-            k->avg4(pass->average, four, (size_t)row_bytes(frame, 0));
+                four[r] = src + ((y + r < last ? y + r : last) - y) * stride;
+            k->avg4(pass->average, four, (size_t)row_bytes(frame->format, n));
             src = pass->average;
         }
-        luma_row(row, src, frame, step == 4 ? 0 : 128, k);
-        row[-1] = row[0];
+        luma_row(row, src, frame->format, (size_t)n, step == 4 ? 0 : 128, k);
+        if (x == 0)
+            row[-1] = row[0];
+        if (pass->job_count)
+            vpe_fetch(&pass->scratch->ahead, n * VPE_WORK_LUMA);
     }
-    return (rows + step - 1) / step;
 }
 
 static void stats_band(const vpe_pass *pass, int32_t y0, int32_t rows, const vpe_kernels *k) {
-    const int32_t width = pass->frame->width;
+    const int32_t width = pass->frame->width, step = step_of(pass), count = (rows + step - 1) / step;
     const size_t across = vpe_blocks(width);
-    const int32_t count = luma_band(pass, y0, rows, k);
-    const size_t first = (size_t)(pass->motion == VPE_MOTION_AVERAGED ? y0 / 4 : y0);
-    if (!pass->stats)
-        return;
-    const uint8_t *y = pass->luma->rows + first * pass->luma->stride;
+    const uint8_t *y = pass->luma->rows + (size_t)(y0 / step) * pass->luma->stride;
     const ptrdiff_t previous = pass->previous ? pass->previous->rows - pass->luma->rows : 0;
     k->stats(pass->sums, y, previous, pass->luma->stride, count, (size_t)width, y0 == 0);
     write_stats(pass->stats + (size_t)(y0 / VPE_BLOCK) * across, pass->sums, width, count,
                 across * vpe_blocks(pass->frame->height));
 }
 
+/* The luma and, while the pixels are in the nearest cache, the first job's column sums. */
+static void read_band(const vpe_pass *pass, int32_t y0, int32_t rows, const vpe_kernels *k) {
+    const int32_t width = pass->frame->width;
+    vpe_job *job = pass->job_count ? pass->jobs[0] : NULL;
+    const int32_t work = job ? vpe_job_begin(job, y0 + rows) : 0;
+    const int32_t part = work ? PART_BYTES / (int32_t)row_bytes(pass->frame->format, 1) : width;
+    if (job)
+        pass->scratch->ahead =
+            vpe_ahead_of(pass->frame, y0 + rows, work ? work + VPE_WORK_LUMA * width * rows / step_of(pass) : 0);
+    for (int32_t x = 0, n; x < width; x += n) {
+        n = width - x < part + part / 2 ? width - x : part;
+        luma_part(pass, y0, rows, x, n, k);
+        if (job)
+            vpe_job_sum(job, pass->frame, x + n, k, pass->scratch);
+    }
+}
+
 void vpe_pass_run(const vpe_pass *pass, const vpe_kernels *k) {
     const int32_t height = pass->frame->height;
     for (int32_t y0 = 0; y0 < height; y0 += VPE_BLOCK) {
         const int32_t rows = height - y0 < VPE_BLOCK ? height - y0 : VPE_BLOCK;
-        stats_band(pass, y0, rows, k);
-        for (size_t j = 0; j < pass->job_count; j++)
-            vpe_job_run(pass->jobs[j], pass->frame, y0 + rows, j == 0, k, pass->scratch);
+        read_band(pass, y0, rows, k);
+        if (pass->stats)
+            stats_band(pass, y0, rows, k);
+        for (size_t j = 0; j < pass->job_count; j++) {
+            if (j)
+                vpe_job_begin(pass->jobs[j], y0 + rows);
+            vpe_job_run(pass->jobs[j], pass->frame, y0 + rows, k, pass->scratch);
+        }
     }
 }
