@@ -51,12 +51,12 @@ def test_a_still_scene_keeps_the_whole_frame(player):
 
 def test_the_first_region_is_followed_at_once_and_kept_for_a_window(player):
     player.play(15, np.zeros((14, 14), np.float32))
-    player.play(3 * FIRST_MAPS, make_map(0.3, 0.5))
+    player.play(3 * FIRST_MAPS, make_map(0.3, 0.5, 0.05))
     x, _, w, _ = player.boxes[-1]
-    assert w == 120, "motion was seen in FIRST_MAPS maps and the crop did not follow"
+    assert w == 180, "motion was seen in FIRST_MAPS maps and the crop did not follow"
     assert x <= 0.3 * 320 <= x + w
     chosen, since = player.boxes[-1], player.frame
-    player.play(60, make_map(0.8, 0.5))
+    player.play(60, make_map(0.8, 0.5, 0.05))
     changed = next(i for i, box in enumerate(player.boxes) if i > since and box != chosen)
     first = player.boxes.index(chosen)
     assert (changed - first) * FRAME_NS >= player.spec.window_ns - FRAME_NS
