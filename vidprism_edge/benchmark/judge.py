@@ -11,6 +11,8 @@ import numpy as np
 STEADY = 1.25
 #: Cores that other programs may keep busy, and seconds a second that this one may wait for a core.
 OTHERS_CORES, WAITED = 0.25, 0.10
+#: So little of a core is a system at rest.
+NOBODY = 0.1
 #: A run may be disturbed in so many of its seconds: a daemon that wakes up once is no reason to measure again.
 DISTURBED_SHARE = 0.1
 #: Pictures that a camera may lose because they could not be decoded in time.
@@ -42,12 +44,14 @@ def judge_alone(rows: Sequence[dict[str, Any]]) -> list[str]:
             f"other programs kept {cores:.1f} cores busy in {len(over)} of {len(busy)} readings, "
             f"from {over[0][0]:.0f} s on"
         )
-    waits = [(r["t_s"], r["waited"]) for r in rows if r["waited"] is not None]
+    # where nobody else wants a core, the program's own threads wait for one another: that is its own latency
+    disturbed = [r for r in rows if r["others_cores"] is None or r["others_cores"] > NOBODY]
+    waits = [(r["t_s"], r["waited"]) for r in disturbed if r["waited"] is not None]
     over = [(t, waited) for t, waited in waits if waited > WAITED]
-    if len(over) > DISTURBED_SHARE * len(waits):
+    if len(over) > DISTURBED_SHARE * len(rows):
         waited = float(np.mean([waited for _, waited in over]))
         reasons.append(
-            f"the benchmark waited {waited:.2f} s a second for a core in {len(over)} of {len(waits)} readings, "
+            f"the benchmark waited {waited:.2f} s a second for a core in {len(over)} of {len(rows)} readings, "
             f"from {over[0][0]:.0f} s on"
         )
     return reasons

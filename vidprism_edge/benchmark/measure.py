@@ -72,7 +72,7 @@ def measure(
         },
         "accelerator": tell_placement(engines, request.device),
         "precisions": {name: engine.precision for name, engine in engines.items()},
-        "energy": monitor.energy(len(samples.latency_ms)),
+        "energy": monitor.energy(samples.pace_s),
         "overhead": tell_overhead(samples, monitor.cpu_s, cpu),
         "device": device,
         "monitor": rows,
@@ -81,10 +81,10 @@ def measure(
 
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
-    """What ran, by the hashes of its graphs."""
+    """What ran, by the hashes of its reference graphs: those of a target are made of them."""
     return {
         "preset": bundle.spec.preset,
-        "graphs": {graph.name: graph.sha256 for graph in bundle.manifest.graphs},
+        "graphs": {name: graph.sha256 for name, graph in bundle.graphs.items()},
         "trained": bundle.manifest.trained,
         "random_weights": bundle.manifest.random_weights,
         "hop_s": bundle.spec.hop_s,

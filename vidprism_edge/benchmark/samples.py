@@ -52,6 +52,11 @@ class Samples:
         self.decisions += query.decisions
         self.entries += query.entries
 
+    @property
+    def pace_s(self) -> float | None:
+        """Seconds from one query's end to the next one's, on average; None of fewer than two."""
+        return (self.at_s[-1] - self.at_s[0]) / (len(self.at_s) - 1) if len(self.at_s) > 1 else None
+
     def raw(self) -> dict[str, Any]:
         """What a file keeps, from which every number of the report can be made again."""
         return {"latency_ms": self.latency_ms, "at_s": self.at_s, "stages_ms": self.stages_ms}

@@ -48,7 +48,7 @@ def test_throttling_in_a_run_is_dated(tmp_path):
     assert monitor.rows[-1]["temperatures_c"]["cpu-thermal"] == 99.5
     (reason,) = judge_throttling(monitor.rows)
     assert reason == f"the machine throttled from {began:.0f} s on: highest clock of cpu 0"
-    assert monitor.energy(4)["method"] == "INA rail VDD_IN"
+    assert monitor.energy(0.1)["method"] == "INA rail VDD_IN"
     assert monitor.cpu_s > 0
 
 
@@ -58,7 +58,7 @@ def test_a_bare_machine_is_watched_without_numbers(tmp_path):
     (row,) = monitor.rows
     assert (row["temperatures_c"], row["clocks_hz"], row["throttled_by"]) == ({}, {}, [])
     assert (row["others_cores"], row["waited"], row["power_w"]) == (None, None, None)
-    energy = monitor.energy(1)
+    energy = monitor.energy(1.0)
     assert energy["value"] is None
     assert energy["reason"]
     assert judge_alone(monitor.rows) == judge_throttling(monitor.rows) == []
@@ -75,9 +75,10 @@ def test_others_are_what_is_busy_beside_this_program(tmp_path):
     assert load.waited == pytest.approx(0.2)
 
 
-def rows(cores):
+def rows(cores, waited=0.0):
     return [
-        {"t_s": float(i), "others_cores": c, "waited": 0.0, "throttled_by": []} for i, c in enumerate(cores)
+        {"t_s": float(i), "others_cores": c, "waited": waited, "throttled_by": []}
+        for i, c in enumerate(cores)
     ]
 
 
@@ -86,3 +87,10 @@ def test_a_hog_is_dated_and_a_daemon_that_wakes_up_is_not():
     assert reason == "other programs kept 1.0 cores busy in 8 of 20 readings, from 12 s on"
     assert judge_alone(rows([0.0] * 12 + [1.0] + [0.0] * 7)) == []
     assert judge_alone(rows([0.2] * 20)) == []
+
+
+def test_waiting_counts_where_somebody_else_may_be_the_reason():
+    (reason,) = judge_alone(rows([0.2] * 20, waited=0.5))
+    assert reason == "the benchmark waited 0.50 s a second for a core in 20 of 20 readings, from 0 s on"
+    assert judge_alone(rows([0.0] * 20, waited=0.5)) == [], "its own threads wait for one another"
+    assert len(judge_alone(rows([None] * 20, waited=0.5))) == 1

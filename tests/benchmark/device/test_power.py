@@ -31,7 +31,7 @@ def test_power_is_summed_by_trapezoids(tmp_path):
     for at_s, milliamperes in ((0.0, 1000), (1.0, 2000), (3.0, 2000)):
         write(tmp_path, {f"{INA}/curr1_input": milliamperes})
         count.sample(at_s)
-    result = count.result(queries=10)
+    result = count.result(0.3)
     assert result["value"] == pytest.approx(5.064 * (1.5 + 2 * 2) / 10)
     assert result["average_w"] == pytest.approx(5.064 * 5.5 / 3)
     assert result["reason"] is None
@@ -47,7 +47,7 @@ def test_rapl_counts_microjoules_and_wraps_around(tmp_path):
     count.sample(2184.0)
     write(tmp_path, {f"{RAPL}/energy_uj": 30_000_000})  # beyond the range it starts from 0
     assert count.sample(2185.0) == pytest.approx((65_532_610_987 - 65_532_000_000 + 30_000_000) / 1e6)
-    result = count.result(queries=1)
+    result = count.result(2185.0)
     assert result["value"] == pytest.approx((65_532_610_987 - 1_000_000 + 30_000_000) / 1e6)
     assert result["average_w"] == pytest.approx(result["value"] / 2185)
 
@@ -59,7 +59,7 @@ def test_an_energy_that_cannot_be_has_a_reason_and_no_number(tmp_path):
     count.sample(0.0)
     write(tmp_path, {f"{RAPL}/energy_uj": 1_000_000 + 30_000_000_000})
     count.sample(1.0)
-    result = count.result(queries=1)
+    result = count.result(1.0)
     assert result["value"] is None
     assert "cannot be" in result["reason"]
 
@@ -92,4 +92,4 @@ def test_a_bare_machine_says_why(tmp_path):
 def test_one_reading_is_no_energy(tmp_path):
     count = EnergyCount(find_meters(write(tmp_path, ORIN))[0][0])
     count.sample(0.0)
-    assert count.result(5)["reason"] == "fewer than two readings"
+    assert count.result(1.0)["reason"] == "fewer than two readings or queries"

@@ -65,7 +65,7 @@ def test_the_program_is_followed_and_its_power_counted(tmp_path):
         reader.close()
     assert monitor.rows[-1]["temperatures_c"]["tj"] == 51.218
     assert monitor.rows[-1]["clocks_hz"]["gpu"] == 918e6
-    energy = monitor.energy(queries=1)
+    energy = monitor.energy(1.0)
     assert (energy["method"], energy["covers"]) == ("tegrastats", "whole board")
     assert energy["average_w"] == pytest.approx(6.603)
 

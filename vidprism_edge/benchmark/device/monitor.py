@@ -99,9 +99,9 @@ class Monitor:
             }
         )
 
-    def energy(self, queries: int) -> dict[str, Any]:
-        """Energy a query by the first meter, and by the GPU's beside it."""
+    def energy(self, pace_s: float | None) -> dict[str, Any]:
+        """Energy a query by the first meter, and by the GPU's beside it; ``pace_s``: seconds a query."""
         if not self._counts:
             return no_energy(self._why_none)
-        results = [count.result(queries) for count in self._counts]
+        results = [count.result(pace_s) for count in self._counts]
         return {**results[0], "others": results[1:]} if len(results) > 1 else results[0]

@@ -163,18 +163,18 @@ class EnergyCount:
         self._last = (at_s, watts)
         return watts
 
-    def result(self, queries: int) -> dict[str, Any]:
-        """Joules a query, the average power, the method, and the reason where there is no number."""
+    def result(self, pace_s: float | None) -> dict[str, Any]:
+        """Joules a query, one every ``pace_s`` seconds; the average power, the method, or the reason why not."""
         told = {"method": self.meter.method, "covers": self.meter.covers, "unit": "J per query"}
-        if self._joules is None or self._seen_s <= 0 or queries <= 0:
-            return {"value": None, "average_w": None, "reason": "fewer than two readings", **told}
+        if self._joules is None or self._seen_s <= 0 or pace_s is None:
+            return {"value": None, "average_w": None, "reason": "fewer than two readings or queries", **told}
         average = within(self._joules / self._seen_s, WATTS)
         if average is None:
             implausible = (
                 f"{self._joules / self._seen_s:g} W on average cannot be: the meter's unit is another"
             )
             return {"value": None, "average_w": None, "reason": implausible, **told}
-        return {"value": self._joules / queries, "average_w": average, "reason": None, **told}
+        return {"value": average * pace_s, "average_w": average, "reason": None, **told}
 
 
 def no_energy(reason: str) -> dict[str, Any]:
