@@ -7,8 +7,9 @@ both are proved by :mod:`vidprism_edge.export.verification` before the bundle ta
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,6 +105,20 @@ def _build(job: Job) -> None:
     if job.options.checkpoint is not None:
         job.options.checkpoint.load_into(job.net)
     job.graphs = {graph.name: graph for graph in describe_graphs(job.net)}
+    job.tell(estimate(job.options, job.graphs))
+
+
+def estimate(options: ExportOptions, graphs: Mapping[str, GraphSpec]) -> str:
+    """One line on the memory and disk that an export takes at most, from the parameters and the samples' shapes."""
+    parameters = {p for graph in graphs.values() for p in graph.module.parameters()}
+    weights = 4 * sum(p.numel() for p in parameters)
+    plan = options.plan
+    made = [t for t in options.targets if t in KINDS]
+    samples = 4 * plan.samples * sum(math.prod(i.shape) for graph in graphs.values() for i in graph.inputs)
+    # golden vectors, and while candidates are compared one that is about to go beside each that stays
+    disk = weights * (2 + (1 if plan.trivial else 3) * len(made))
+    memory = 4 * weights + (samples if plan.needs_data else 0)
+    return f"about {memory / 1e9:.1f} GB of memory beside the libraries' own and {disk / 1e9:.2f} GB of disk are needed"
 
 
 def _trace(job: Job) -> None:

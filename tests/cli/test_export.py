@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +139,55 @@ def test_nano_from_the_command_line(place):
     second = {n: spec[n]["rate_hz"] * spec[n].get("regions", 1) * macs[g] for n, g in graph_of.items()}
     decisions = 2 * (macs["hybrid_attend"] + macs["fusion"] + macs["head"])
     assert second["analyzer"] <= 0.03 * (sum(second.values()) + decisions)
+
+
+@pytest.mark.slow
+def test_reproduce_really_reproduces(place, tiny_spec, tiny_net):
+    """Its script makes the same graphs and the same manifest, timestamps and the digest over them apart."""
+    from tests.training.made_clips import write_folder
+    from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
+    from vidprism_edge.model.checkpoint import save_checkpoint, trained_state
+
+    save_checkpoint(place.work / "tiny.safetensors", tiny_spec, trained_state(tiny_net), {"left_out": []})
+    write_folder(place.work / "clips", subjects=1, kinds=("one", "two"))
+    recipe = Recipe(targets={"onnx": {"hybrid_encode": GraphRecipe(precision="int8")}})
+    (place.work / "mine.json").write_bytes(recipe.to_json())
+    command = (
+        "export --target onnx --checkpoint tiny.safetensors --random-weights --seed 3 --recipe mine.json "
+        "--calib-data clips --calib-samples 20 --threads 1 --max-drop 1 --output a.vpbundle"
+    )
+    done = place.run(*command.split())
+    assert done.returncode == 0, done.stderr
+    assert "GB of memory" in done.stderr
+    assert "decisions have the label of fp32" in done.stderr
+    script = place.work / "a.vpbundle/reproduce.sh"
+    binaries = str(Path(sys.executable).parent)
+    environment = {**os.environ, **place.environment, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    subprocess.run([str(script), "b.vpbundle"], cwd=place.work, env=environment, check=True)
+    first, again = (
+        json.loads((place.work / n / "manifest.json").read_text()) for n in ("a.vpbundle", "b.vpbundle")
+    )
+    differing = {name for name in first if first[name] != again[name]}
+    assert differing <= {"created", "digest"}
+    assert any(g["precision"] == "int8" for g in again["graphs"])
+
+
+def test_the_line_that_repeats_an_export_has_every_flag_that_was_given():
+    from inspect import signature
+
+    from vidprism_edge.cli.export import command, repeat
+
+    values = {name: p.default for name, p in signature(command).parameters.items()}
+    values |= {
+        "target": ["onnx", "openvino"],
+        "labels": "a b,c",
+        "random_weights": True,
+        "precision": "auto",
+        "seed": 4,
+    }
+    values |= {"calib_data": Path("my clips"), "force": True, "zipped": True, "output": Path("x")}
+    assert repeat(values, Path("x y"), recipe=True) == (
+        "vidprism-edge export --target onnx --target openvino --labels 'a b,c' --calib-data 'my clips' "
+        '--random-weights --seed 4 --output "${1:-x y}" --recipe "$bundle/calibration/recipe.json"'
+    )
+    assert "--precision auto" in repeat(values, Path("x"), recipe=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,8 @@ def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
             words.append(flag)
         else:
             words += [w for v in (value if isinstance(value, list) else [value]) for w in (flag, str(v))]
-    line = shlex.join(words) + f' --output "${{1:-{shlex.quote(str(output))}}}"'
+    inside_quotes = re.sub(r'(["$`\\}])', r"\\\1", str(output))
+    line = shlex.join(words) + f' --output "${{1:-{inside_quotes}}}"'
     return line + (' --recipe "$bundle/calibration/recipe.json"' if recipe else "")
 
 
