@@ -48,7 +48,11 @@ def _lines(reports: Sequence[TargetReport], timed: bool) -> list[str]:
         if report.gate is not None:
             lines += [report.gate.describe() + ".", ""]
         if timed:
-            lines += ["Times are medians of runs that took turns; fp32 of the same engine is 1.0.", ""]
+            clock = "processor time, one thread" if report.threads == 1 else "elapsed time"
+            lines += [
+                f"Speeds are of medians ({clock}) of runs that took turns; fp32 of the same engine is 1.0.",
+                "",
+            ]
         lines += [
             "| graph | precision | speed | signal to error, dB | largest error | kB | |",
             "|---|---|---|---|---|---|---|",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vidprism_edge.bundle import TensorInfo
 from vidprism_edge.errors import VidPrismError
+from vidprism_edge.export.passes import run_passes
 from vidprism_edge.model.network import VidPrism
 from vidprism_edge.spec import ModelSpec
 
@@ -144,12 +145,7 @@ def to_onnx(graph: GraphSpec, path: Path, opset: int = DEFAULT_OPSET) -> onnx.Mo
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
-    # the exporter leaves its own stack traces behind: 1 kB a node, with this machine's paths in them
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
+    run_passes(model)
     model = shape_inference.infer_shapes(model, strict_mode=True)
     check_graph(graph, model, opset)
     onnx.save(model, path)

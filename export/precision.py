@@ -60,6 +60,8 @@ class TargetReport(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     engine: str
     precision: str
+    #: of one graph; with one, times are the processor's
+    threads: int
     graphs: tuple[GraphChoice, ...]
     gate: Gate | None
 
@@ -151,6 +153,8 @@ def add_target_graphs(
     files: list[str] = []
     if plan.data is not None and not plan.trivial:
         files += _collect(work)
+    if not plan.trivial and not manifest.trained:
+        tell("nothing is trained yet: graphs are held to their errors against fp32, labels to nothing")
     infos, reports = [], []
     for target in targets:
         made, report = _make_target(work, target)
@@ -219,7 +223,12 @@ def _make_target(work: _Work, target: str) -> tuple[list[GraphInfo], TargetRepor
     listed = tuple(choices.get(n) or _only(n, m.candidate) for n, m in made.items())
     precision = "recipe" if work.plan.recipe is not None else work.plan.precision
     return infos, TargetReport(
-        target=target, engine=KINDS[target].engine, precision=precision, graphs=listed, gate=gate
+        target=target,
+        engine=KINDS[target].engine,
+        precision=precision,
+        threads=work.plan.threads,
+        graphs=listed,
+        gate=gate,
     )
 
 
@@ -245,7 +254,7 @@ def _check_graphs(work: _Work, target: str, chooser: Chooser, made: Mapping[str,
     for name, graph in made.items():
         if graph.candidate.right:
             continue
-        (*first,) = worst_layers(chooser.layers(work.bundle.graphs[name], graph), 1)
+        first = worst_layers(chooser.layers(work.bundle.graphs[name], graph), 1)
         where = f"; the error starts at layer {first[0]}" if first else ""
         raise ParityError(
             f"graph {name} of target {target} in {graph.candidate.recipe.precision} has a signal to error ratio of "

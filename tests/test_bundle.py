@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vidprism_edge import bundle as bundle_module
 from vidprism_edge.bundle import (
     MANIFEST,
     Bundle,
@@ -469,3 +471,28 @@ def test_a_killed_writer_leaves_the_old_bundle_and_the_next_one_works(tmp_path):
     with writing(output, force=True) as folder:
         fill(folder, "newer")
     assert (output / MANIFEST).read_text() == "newer"
+
+
+def test_a_bundle_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """A kill between two steps would leave no bundle where there was one."""
+    output = tmp_path / "x"
+    output.mkdir()
+    fill(output, "old")
+    if not hasattr(ctypes.CDLL(None), "renameat2"):
+        pytest.skip("this system cannot exchange two folders")
+    monkeypatch.setattr(os, "replace", lambda *_: pytest.fail("replaced in two steps"))
+    with writing(output, force=True) as folder:
+        fill(folder, "new")
+    assert (output / MANIFEST).read_text() == "new"
+    assert listing(tmp_path) == ["x", f"x/{MANIFEST}"]
+
+
+def test_where_folders_cannot_be_exchanged_two_steps_do(tmp_path, monkeypatch):
+    output = tmp_path / "x"
+    output.mkdir()
+    fill(output, "old")
+    monkeypatch.setattr(bundle_module, "_swap", lambda *_: False)
+    with writing(output, force=True) as folder:
+        fill(folder, "new")
+    assert (output / MANIFEST).read_text() == "new"
+    assert listing(tmp_path) == ["x", f"x/{MANIFEST}"]
