@@ -87,8 +87,12 @@ def quantisable(model: onnx.ModelProto, recipe: GraphRecipe) -> list[onnx.NodePr
     return [n for n in model.graph.node if n.op_type in ops and n.name not in recipe.keep]
 
 
-def quantise(model: onnx.ModelProto, recipe: GraphRecipe, samples: Sequence[Arrays]) -> onnx.ModelProto:
+def quantise(
+    model: onnx.ModelProto, recipe: GraphRecipe, samples: Sequence[Arrays], *, for_tensorrt: bool = False
+) -> onnx.ModelProto:
     """Return the graph with Q/DQ pairs around the recipe's nodes: u8 activations, or s8 where symmetric, s8 weights.
+
+    ``for_tensorrt``: biases and outputs stay in floating point.
 
     A graph in which nothing is quantisable comes back as it is.
     """
@@ -111,7 +115,11 @@ def quantise(model: onnx.ModelProto, recipe: GraphRecipe, samples: Sequence[Arra
             QuantType.QInt8 if recipe.symmetric else QuantType.QUInt8,
             TensorsData(CalibrationMethod.MinMax, data),
             [n.name for n in nodes], list(recipe.keep), sorted({n.op_type for n in nodes}),
-            {"ActivationSymmetric": recipe.symmetric, "WeightSymmetric": True, "MinimumRealRange": 1e-6},
+            {
+                "ActivationSymmetric": recipe.symmetric, "WeightSymmetric": True, "MinimumRealRange": 1e-6,
+                "QuantizeBias": not for_tensorrt,
+                "OpTypesToExcludeOutputQuantization": list(recipe.ops) if for_tensorrt else [],
+            },
         )  # fmt: skip
         quantiser.quantize_model()
     made: onnx.ModelProto = quantiser.model.model

@@ -180,8 +180,8 @@ def _convert(job: Job) -> None:
     options = job.options
     job.manifest = add_target_graphs(job.folder, job.manifest, options.plan, job.progress, job.tell)
     for board in find_boards(options.targets):
-        plan = JetsonPlan(board, options.plan.precision, options.jetpack)
-        job.manifest = add_jetson_graphs(job.folder, job.manifest, plan, job.progress)
+        plan = JetsonPlan(board, options.plan, options.jetpack)
+        job.manifest = add_jetson_graphs(job.folder, job.manifest, plan, job.progress, job.tell)
     job.manifest.write(job.folder)
 
 
@@ -245,7 +245,7 @@ def export_bundle(
     check_tolerance(tolerance.atol, tolerance.rtol)
     options.plan.check(options.targets)
     for board in find_boards(options.targets):
-        JetsonPlan(board, options.plan.precision, options.jetpack).check(options.opset)
+        JetsonPlan(board, options.plan, options.jetpack).check(options.opset)
     if not 0 <= options.seed < 2**63:
         raise UsageError(f"seed is {options.seed}; expected a number from 0 to {2**63 - 1}")
     check_stages(STAGES)

@@ -176,22 +176,28 @@ def add_target_graphs(
 
 
 def _collect(work: _Work) -> list[str]:
-    plan = work.plan
+    work.samples = collect(work.folder, work.plan, work.progress, work.tell)
+    return [SAMPLES_FILE]
+
+
+def collect(
+    folder: Path, plan: PrecisionPlan, progress: Progress, tell: Callable[[str], None]
+) -> Mapping[str, Sequence[Arrays]]:
+    """Return every graph's calibration inputs and write down, in :data:`SAMPLES_FILE`, which they were."""
     assert plan.data is not None
     samples = collect_samples(
-        work.bundle, plan.data, count=plan.samples, seed=plan.seed, leave_out=plan.left_out, threads=plan.threads,
-        progress=lambda done, total: work.progress("calibration videos", done, total),
+        Bundle.open(folder), plan.data, count=plan.samples, seed=plan.seed, leave_out=plan.left_out,
+        threads=plan.threads, progress=lambda done, total: progress("calibration videos", done, total),
     )  # fmt: skip
     if warning := samples.record.warning():
-        work.tell(f"warning: {warning}")
+        tell(f"warning: {warning}")
     for name, reason in samples.record.skipped.items():
-        work.tell(f"warning: {name} was skipped: {reason}")
-    work.samples = samples.arrays
-    (work.folder / SAMPLES_FILE).parent.mkdir(exist_ok=True)
-    (work.folder / SAMPLES_FILE).write_bytes(
+        tell(f"warning: {name} was skipped: {reason}")
+    (folder / SAMPLES_FILE).parent.mkdir(exist_ok=True)
+    (folder / SAMPLES_FILE).write_bytes(
         msgspec.json.format(msgspec.json.encode(samples.record), indent=1) + b"\n"
     )
-    return [SAMPLES_FILE]
+    return samples.arrays
 
 
 def _make_target(work: _Work, target: str) -> tuple[list[GraphInfo], TargetReport]:
@@ -294,6 +300,23 @@ def _play_gate(work: _Work, target: str, engines: Mapping[str, Engine]) -> Gate 
         target=target, clips=len(found), decisions=len(same), agreement=agreement, top1=top1, top1_fp32=exact,
         max_drop=plan.max_drop, subjects=subjects, passed=drop <= plan.max_drop + 1e-9,
     )  # fmt: skip
+
+
+def hold_to_gate(
+    folder: Path,
+    plan: PrecisionPlan,
+    target: str,
+    engines: Mapping[str, Engine],
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> Gate | None:
+    """Play the gate's clips on graphs that were made elsewhere. Raises :class:`ParityError` where it is missed."""
+    gate = _play_gate(_Work(folder, Bundle.open(folder), plan, progress, tell), target, engines)
+    if gate is not None:
+        if not gate.passed:
+            raise ParityError(f"{gate.describe()}; --max-drop is {gate.max_drop:g}. Nothing was written")
+        tell(gate.describe())
+    return gate
 
 
 def gate_entries(data: Path, left_out: Sequence[str]) -> tuple[list[Entry], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from tests.export.ahead_of_time import build_ahead_of_time  # noqa: E402
 from vidprism_edge.bundle import Bundle, hash_file  # noqa: E402
 from vidprism_edge.errors import EngineError, UsageError  # noqa: E402
 from vidprism_edge.export.jetson import JetsonPlan, add_jetson_graphs, find_boards  # noqa: E402
+from vidprism_edge.export.precision import PrecisionPlan  # noqa: E402
 from vidprism_edge.export.verification import verify_bundle  # noqa: E402
 from vidprism_edge.spec import COMPONENTS  # noqa: E402
 
@@ -90,8 +91,9 @@ def test_a_graph_that_the_preflight_refuses_leaves_no_bundle(tiny_bundle, tmp_pa
 @pytest.mark.parametrize(
     ("plan", "opset", "error", "says"),
     [
-        (JetsonPlan("jetson", "fp8"), 20, UsageError, "--precision is fp8"),
-        (JetsonPlan("jetson", "fp16", "6.0"), 20, EngineError, "JetPack 6.0 is not supported"),
+        (JetsonPlan("jetson", PrecisionPlan("fp8")), 20, UsageError, "--precision is fp8"),
+        (JetsonPlan("jetson", PrecisionPlan("int8")), 20, UsageError, "--precision int8 needs --calib-data"),
+        (JetsonPlan("jetson", jetpack="6.0"), 20, EngineError, "JetPack 6.0 is not supported"),
         (JetsonPlan("jetson"), 21, EngineError, "give --opset 20"),
     ],
 )

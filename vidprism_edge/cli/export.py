@@ -58,12 +58,13 @@ def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
     """The line of ``reproduce.sh``: every flag that is not at its default; the choice of precisions by its recipe."""
     import inspect
 
+    jetson = any(target.startswith("jetson") for target in values["target"])
     words = ["vidprism-edge", "export"]
     for name, parameter in inspect.signature(command).parameters.items():
         value = values[name]
         if name in ("output", "recipe", "zipped", "dry_run", "force") or value == parameter.default:
             continue
-        if name == "precision" and recipe:
+        if name == "precision" and recipe and not jetson:
             continue
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -157,6 +158,7 @@ def command(
             f"--opset is {opset}; expected 18 to 20: older ones lack native LayerNormalization, "
             "newer ones do not run everywhere"
         )
+    from vidprism_edge.calibration.convert import KINDS
     from vidprism_edge.calibration.recipes import Recipe
     from vidprism_edge.export.precision import PrecisionPlan
 
@@ -176,7 +178,7 @@ def command(
         spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
         checkpoint=trained,
         force=force, atol=atol, rtol=rtol, opset=opset, plan=plan, jetpack=jetpack,
-        command=repeat(values, folder, recipe=not plan.trivial),
+        command=repeat(values, folder, recipe=not plan.trivial and any(t in KINDS for t in target)),
     )  # fmt: skip
     with progress_bar(f"export {preset}") as progress:
         bundle = export_bundle(options, progress, say)
