@@ -103,7 +103,8 @@ def draw(reports: Sequence[TargetReport], path: Path) -> None:
                 if number == graph.chosen:
                     axes.plot(c.median_ms, level, "o", ms=12, mfc="none", mec="black")
             axes.set_title(f"{report.target} {graph.graph}", fontsize=8)
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.15 * max((c.median_ms or 0.0 for c in graph.candidates), default=1.0))
+            axes.margins(y=0.15)
             axes.tick_params(labelsize=6)
             axes.legend(fontsize=5)
         row[0].set_ylabel("signal to error, dB", fontsize=7)

@@ -222,6 +222,14 @@ def write_table(told: dict[str, Any]) -> None:
             if r["row"] == "auto":
                 chosen = ", ".join(f"{name} {precision}" for name, precision in r["precisions"].items())
                 lines += ["", f"`auto` on {r['engine']}: {chosen}."]
+    lines += [
+        "",
+        "![Error against time of every graph in every precision](../images/precision-frontier.png)",
+        "",
+        "The frontier of each graph as `auto` measured it (`reports/precision.png` of its bundle): rings are chosen,",
+        "crosses are below 20 dB of signal to error. Top-1 is that of the checkpoint that was at hand;",
+        "`docs/results/training.md` has the network's.",
+    ]
     lines += ["", "## Commands", "", "```sh", *COMMANDS, "```"]
     (RESULTS / "precision.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
