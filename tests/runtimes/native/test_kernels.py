@@ -108,7 +108,7 @@ def outputs(frame: object, fmt: str, shape: tuple[int, int], box: tuple, size: i
 @given(case=cases())
 def test_every_set_is_the_scalar_one(case: tuple) -> None:
     fmt, shape, box, size, padding, upwards, seed = case
-    frame = frame_of(fmt, *shape, seed, padding, upwards)
+    frame = frame_of(fmt, shape[0], shape[1], seed, padding, upwards)
     before = _native.simd_selected()
     try:
         _native.simd_select("scalar")
