@@ -145,3 +145,16 @@ def play(
         log.causes.append(dict(sampler.plan.causes))
         log.t_ns.append(k * period_ns)
     return log
+
+
+def write_table(spec: ModelSpec, picture: Picture, period_ns: int, named: dict[str, Attack]) -> str:
+    """Markdown: how often each attack on a still scene opens the temporal gate, and what it is called."""
+    lines = ["| attack on a still scene | temporal gate open | called |", "|---|---|---|"]
+    for name, attack in named.items():
+        rng = np.random.default_rng(0)
+        log = play(spec, (attack(picture, k * period_ns / SECOND, rng) for k in range(300)), period_ns)
+        later = [c for c, t in zip(log.causes, log.t_ns, strict=True) if t > 2.2 * SECOND]
+        fired = np.mean([c.get("temporal", "max skip") != "max skip" for c in later])
+        called = sorted({cause for c in later for cause in c.values()} - {"max skip", "warm-up"})
+        lines.append(f"| {name} | {fired:.0%} | {', '.join(called) or '–'} |")
+    return "\n".join(lines) + "\n"
