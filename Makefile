@@ -3,6 +3,7 @@
 #   make test       every test that is not slow
 #   make test-slow  the slow ones too
 #   make lint       ruff, mypy, the import contracts
+#   make gpu-test   build, verify and run on a GPU with TensorRT; skips with the reason elsewhere
 #   make bench      the benchmarks of tests/bench
 #   make install    the virtual environment alone: .venv
 
@@ -17,7 +18,7 @@ PYTEST := $(BIN)/pytest -q -rs --durations=20
 NATIVE := $(shell find runtimes/native -name '*.[ch]' -not -path '*/tests/*' 2>/dev/null)
 LINK_TREE := build/pkg/vidprism_edge
 
-.PHONY: install demo test test-slow lint format bench clean link-tree
+.PHONY: install demo test test-slow gpu-test lint format bench clean link-tree
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -59,6 +60,9 @@ lint: install link-tree
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu-test: install
+	$(PYTEST) -s tests/gpu --timeout=1800
 
 bench: install
 	$(BIN)/pytest -o addopts=--import-mode=importlib -o python_files='bench_*.py' tests/bench --benchmark-columns=min,median,stddev,rounds

@@ -47,6 +47,33 @@ class YuvPicture:
             for plane, (height, width) in zip(frame.planes, sizes, strict=True)
         )
 
+    @classmethod
+    def from_nv12(
+        cls, data: bytearray, width: int, height: int, stride: int, *, matrix: str, full_range: bool
+    ) -> YuvPicture:
+        """Take over raw NV12: rows of ``stride`` bytes, the first plane padded to an even number of rows."""
+        from av import VideoFrame
+        from av.video.reformatter import ColorRange, Colorspace
+
+        whole = np.frombuffer(data, np.uint8).reshape(-1, stride)
+        rows = height + height % 2
+        picture = cls.__new__(cls)
+        picture.shape = (height, width, 3)
+        picture.layout = {"format": "nv12", "matrix": matrix, "full_range": full_range}
+        picture.planes = (whole[:height, :width], whole[rows:, : width + width % 2])
+
+        def frame() -> Any:
+            made = VideoFrame(width, height, "nv12")
+            made.colorspace = Colorspace.ITU709 if matrix == "bt709" else Colorspace.ITU601
+            made.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
+            for plane, source in zip(made.planes, picture.planes, strict=True):
+                target = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+                target[: source.shape[0], : source.shape[1]] = source
+            return made
+
+        picture._frame = frame
+        return picture
+
     @property
     def luma(self) -> np.ndarray:
         """The Y plane, uint8 [H, W]."""
@@ -54,7 +81,7 @@ class YuvPicture:
 
     def to_bgr(self) -> np.ndarray:
         """Return a new uint8 [H, W, 3] in BGR order, for people to look at."""
-        return decode_bgr(self._frame)
+        return decode_bgr(self._frame() if callable(self._frame) else self._frame)
 
 
 Pixels = np.ndarray | YuvPicture

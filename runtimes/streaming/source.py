@@ -111,6 +111,7 @@ class CountedSource:
 # pattern of the name -> module and function that opens it; the first match wins, the rest are files
 _KINDS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"synthetic(:.*)?", re.DOTALL), "source_synthetic", "open_synthetic"),
+    (re.compile(r"(gst|csi|nvdec|gsttest):.*", re.DOTALL), "source_gstreamer", "open_gstreamer"),
     (re.compile(r"\d+|/dev/(video\d+|v4l/.+)"), "source_camera", "open_camera"),
     (re.compile(r"[a-z][a-z0-9+.-]*://.*", re.DOTALL | re.IGNORECASE), "source_network", "open_network"),
 )
@@ -125,7 +126,8 @@ def open_source(
 ) -> Source:
     """Open a source by its name and return it connected.
 
-    ``source``: a camera (``"0"``, ``"/dev/video0"``), a video file, a network address (``rtsp://...``) or
+    ``source``: a camera (``"0"``, ``"/dev/video0"``), a video file, a network address (``rtsp://...``), a
+    CSI camera (``"csi://0?width=1280&height=720&fps=30"``), ``"nvdec:ADDRESS"``, ``"gst:PIPELINE"`` or
     ``"synthetic:SECONDS[:WIDTHxHEIGHT[@FPS]]"``. ``stall_timeout_s``: a live source without a frame for so
     many seconds is connected anew. ``loop``: a file or synthetic source starts again at its end, with
     timestamps that go on. ``max_reconnects``: give a live source up after so many failed attempts in a row

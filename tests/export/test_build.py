@@ -272,3 +272,10 @@ def test_the_command_says_that_tensorrt_is_missing(cli, jetson_bundle, tiny_bund
     assert "TensorRT is not installed; on a Jetson it comes with JetPack" in done.stderr
     assert cli("build", tiny_bundle).returncode == 3
     assert cli("build", jetson_bundle, "--precision", "fp8").returncode == 2
+
+
+def test_the_gpu_test_names_what_it_does_not_support():
+    from tests.gpu.test_device import skip_reason
+
+    assert skip_reason("8.7") is None
+    assert "compute capability 5.3 is none of those that are supported" in skip_reason("5.3")

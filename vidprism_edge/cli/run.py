@@ -15,7 +15,9 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Camera number, video file, rtsp://… or synthetic:SECONDS; repeatable [0]."),
+        typer.Option(
+            help="Camera number, video file, rtsp://…, csi://0, gst:… or synthetic:SECONDS; repeatable [0]."
+        ),
     ] = None,
     engine: EngineName = "onnxruntime",
     threads: Threads = 0,
