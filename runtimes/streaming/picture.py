@@ -67,7 +67,7 @@ class YuvPicture:
             made.colorspace = Colorspace.ITU709 if matrix == "bt709" else Colorspace.ITU601
             made.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
             for plane, source in zip(made.planes, picture.planes, strict=True):
-                target = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+                target = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
                 target[: source.shape[0], : source.shape[1]] = source
             return made
 
