@@ -104,15 +104,8 @@ def write_parts() -> list[str]:
     if not folds:
         return []
     subjects = ", ".join(f["left_out"] for f in folds)
-    lines = [
-        "",
-        "## What each part is worth",
-        "",
-        f"On the left-out subjects {subjects}, in torch, nothing trained ",
-    ]
-    lines[-1] += (
-        "again: an expert is masked, as in training, where it is dropped at random; passes share weights."
-    )
+    lines = ["", "## What each part is worth", "", f"On the left-out subjects {subjects}, in torch, nothing trained "]
+    lines[-1] += "again: an expert is masked, as in training, where it is dropped at random; passes share weights."
     lines += ["", "| | mean top-1 | spread | lowest |", "|---|---|---|---|"]
     for name in folds[0]["top1"]:
         found = [f["top1"][name] for f in folds]
