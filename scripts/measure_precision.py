@@ -133,7 +133,7 @@ class Player:
 
 def measure(options: argparse.Namespace) -> None:
     """Play every clip on every row in turn; the rows of one clip are neighbours in time."""
-    made = [row for row in ROWS if (options.work / f"{row}.vpbundle").exists()]
+    made = [row for row in options.rows.split(",") if (options.work / f"{row}.vpbundle").exists()]
     players = [Player(row, t, options.work, options.threads) for row in made for t in KINDS]
     entries = [e for e in find_videos(options.data) if e.subject == options.left_out]
     for entry in entries[: options.clips]:
@@ -169,15 +169,22 @@ def measure(options: argparse.Namespace) -> None:
     print(json.dumps(rows, indent=1))
 
 
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["preset"], row["left_out"], row["threads"], row["row"], row["engine"]
+
+
 def merge(options: argparse.Namespace) -> None:
     """Put the measured rows of a work folder into docs/results/precision.json."""
     found = [json.loads(f.read_text()) for f in sorted(options.work.glob("times-*.json"))]
     rows = [{**row, "preset": f["preset"], "left_out": f["left_out"]} for f in found for row in f["rows"]]
     file = RESULTS / "precision.json"
     old = json.loads(file.read_text()) if file.is_file() else {"rows": []}
-    fresh = {(r["preset"], r["left_out"], r["threads"]) for r in rows}
-    kept = [r for r in old["rows"] if (r["preset"], r["left_out"], r["threads"]) not in fresh]
-    told = {"environment": found[0]["environment"], "rows": [*kept, *rows]}
+    # the first measurement of a row stays: fp32 is measured again beside a row that comes later
+    every = {_key(r): r for r in [*reversed(rows), *old["rows"]]}
+    ordered = sorted(
+        every.values(), key=lambda r: (*_key(r)[:3], ROWS.index(r["row"]), r["engine"] != "onnxruntime")
+    )
+    told = {"environment": found[0]["environment"], "rows": ordered}
     file.write_text(json.dumps(told, indent=1) + "\n")
     write_table(told)
 

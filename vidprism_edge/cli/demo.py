@@ -104,7 +104,7 @@ def get_bundle(folder: Path, fresh: bool) -> Bundle:
     shipped = find_shipped("nano")
     trained = Checkpoint.open(shipped) if shipped is not None else None
     spec = trained.spec if trained is not None else load_preset("nano")
-    command = f'vidprism-edge export --target onnx --preset nano --output "${{1:-{folder.name}}}"'
+    command = 'vidprism-edge export --target onnx --preset nano --output "${1:-$bundle.again}"'
     with progress_bar("export nano") as progress:
         return export_bundle(
             ExportOptions(spec, ("onnx",), folder, checkpoint=trained, force=True, command=command), progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +53,7 @@ def check_jetson(targets: list[str], jetpack: str | None) -> None:
         raise UsageError(f"--jetpack is {jetpack}; expected with --target jetson or one of its boards")
 
 
-def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
+def repeat(values: Mapping[str, Any], *, recipe: bool) -> str:
     """The line of ``reproduce.sh``: every flag that is not at its default; the choice of precisions by its recipe."""
     import inspect
 
@@ -71,8 +70,7 @@ def repeat(values: Mapping[str, Any], output: Path, *, recipe: bool) -> str:
             words.append(flag)
         else:
             words += [w for v in (value if isinstance(value, list) else [value]) for w in (flag, str(v))]
-    inside_quotes = re.sub(r'(["$`\\}])', r"\\\1", str(output))
-    line = shlex.join(words) + f' --output "${{1:-{inside_quotes}}}"'
+    line = shlex.join(words) + ' --output "${1:-$bundle.again}"'
     return line + (' --recipe "$bundle/calibration/recipe.json"' if recipe else "")
 
 
@@ -86,7 +84,9 @@ def command(
     labels: Annotated[str | None, typer.Option(help="a,b,c or a .txt file with one label a line.")] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Trained parts, from `train`: network and labels are its own [nano: those shipped]."),
+        typer.Option(
+            help="Trained parts, from `train`: network and labels are its own [nano: those shipped]."
+        ),
     ] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Draw the trained parts at random.")] = False,
     encoder: Annotated[
@@ -178,7 +178,7 @@ def command(
         spec, tuple(dict.fromkeys(target)), folder, seed=seed, random_weights=random_weights,
         checkpoint=trained,
         force=force, atol=atol, rtol=rtol, opset=opset, plan=plan, jetpack=jetpack,
-        command=repeat(values, folder, recipe=not plan.trivial and any(t in KINDS for t in target)),
+        command=repeat(values, recipe=not plan.trivial and any(t in KINDS for t in target)),
     )  # fmt: skip
     with progress_bar(f"export {preset}") as progress:
         bundle = export_bundle(options, progress, say)
