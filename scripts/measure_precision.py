@@ -204,6 +204,7 @@ def write_table(told: dict[str, Any]) -> None:
         "in ONNX Runtime. The clips are of a subject that neither training nor calibration has seen. `half` is fp16",
         "in ONNX Runtime and bf16 in OpenVINO. Agreement counts decisions with the label of fp32 in ONNX Runtime.",
         "With one thread times are the processor's, with two they are elapsed time on a machine that also trained.",
+        "A row with fewer clips was measured in a run of its own, beside fp32.",
         "Uniform rows are measured even where the accuracy gate would refuse them; `auto` is held to it.",
     ]
     for preset, subject, threads in dict.fromkeys(
