@@ -114,3 +114,14 @@ def test_tensorrt_builds_every_graph_without_a_gpu(jetson_bundle, name):
     for graph in jetson_graphs(bundle):
         if graph.name == name:
             assert build_ahead_of_time(bundle.graph_file(graph)) > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_tensorrt_builds_the_preset_clip_b32_without_a_gpu(cli, tmp_path):
+    command = "export --target jetson --preset clip-b32 --random-weights --output x.vpbundle"
+    done = cli(*command.split(), cwd=tmp_path, timeout=1700)
+    assert done.returncode == 0, done.stderr
+    bundle = Bundle.open(tmp_path / "x.vpbundle")
+    for graph in jetson_graphs(bundle):
+        assert build_ahead_of_time(bundle.graph_file(graph)) > 10_000
