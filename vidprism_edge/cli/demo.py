@@ -124,6 +124,7 @@ def command(
     from vidprism_edge.cli.console import say
     from vidprism_edge.cli.player import Player, tell_summary
     from vidprism_edge.runtimes.streaming.source import open_source
+    from vidprism_edge.spec import NONE
 
     if duration is not None and not duration > 0:
         raise UsageError(f"--duration is {duration:g}; expected more than 0 seconds")
@@ -144,6 +145,9 @@ def command(
     )
     playback = Player(bundle, video, options).play()
     tell_summary(playback, as_json=False)
+    if bundle.manifest.trained and source is None and not video.live:
+        learned = ", ".join(name for name in bundle.spec.labels if name != NONE)
+        say(f"nobody in this clip does what the network has learned ({learned}): the right answer is {NONE}")
     for name in ("nano.vpbundle", "annotated.mp4", "timeline.png"):
         print(output / name)
     if playback.interrupted:
