@@ -21,7 +21,7 @@ from vidprism_edge.bundle import Arrays, Bundle, add_files
 from vidprism_edge.errors import UsageError, VidPrismError
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.events import Event, detect_events
-from vidprism_edge.runtimes.streaming.gates import SETTINGS_FILE, GateSettings
+from vidprism_edge.runtimes.streaming.gates import SETTINGS_FILE, GateSettings, default_settings
 from vidprism_edge.runtimes.streaming.prediction import Prediction
 from vidprism_edge.runtimes.streaming.session import Session
 from vidprism_edge.runtimes.streaming.source import Source
@@ -97,7 +97,7 @@ def list_candidates(spec: ModelSpec) -> list[GateSettings]:
     movements = ((4.0, 0.002), (7.0, 0.006))
     #: how much rarer the costly experts run while something happens, and how much more must move for the costliest
     paces = ((2, 1, 1), (4, 2, 1), (4, 2, 5))
-    made = [GateSettings()]
+    made = [default_settings(spec)]
     for (change, share), (spatial, hybrid, blunt) in itertools.product(movements, paces):
         # nothing rarer than the stream's own floor
         rarer = {**dict.fromkeys(STREAMS, 1), "spatial": spatial, "hybrid": hybrid}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.errors import BundleError, UsageError
-from vidprism_edge.spec import STREAMS
+from vidprism_edge.spec import NONE, STREAMS, ModelSpec
 
 Luma = npt.NDArray[np.float32]
 
@@ -89,10 +89,25 @@ class CalibratedGates(msgspec.Struct, frozen=True, kw_only=True):
     settings: GateSettings
 
 
+def default_settings(spec: ModelSpec) -> GateSettings:
+    """The settings where nothing was calibrated.
+
+    A network that knows ``none`` says so of a window that it has seen come to rest, and something else where motion
+    tokens are merely missing: the temporal expert goes on for a window and a decision after the last motion, and what
+    is decided then is kept while nothing changes.
+    """
+    if NONE not in spec.labels:
+        return GateSettings()
+    rest_s = spec.window_s + spec.hop_s
+    return GateSettings(
+        hold_s={**GateSettings().hold_s, "temporal": rest_s}, look_s=rest_s, hold_decisions=True
+    )
+
+
 def load_settings(bundle: Bundle) -> GateSettings:
     """The bundle's calibrated settings, or the defaults where it has none. Errors: :class:`BundleError`."""
     if SETTINGS_FILE not in bundle.manifest.files:
-        return GateSettings()
+        return default_settings(bundle.spec)
     path = bundle.file(SETTINGS_FILE)
     try:
         return msgspec.json.decode(path.read_bytes(), type=CalibratedGates).settings

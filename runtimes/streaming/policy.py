@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings
+from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings, default_settings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
 from vidprism_edge.spec import STREAMS, ModelSpec
 
@@ -115,7 +115,7 @@ class ContentPolicy:
             )
         self._spec = spec
         self._always_open = always_open
-        self._settings = settings or GateSettings()
+        self._settings = settings or default_settings(spec)
         self._activity = Activity(self._settings)
         #: What a latency budget takes: expert → ``floor`` or ``closed``.
         self.shed: dict[str, str] = {}

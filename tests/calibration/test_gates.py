@@ -26,10 +26,16 @@ from vidprism_edge.calibration.gates import (
 from vidprism_edge.errors import BundleError, UsageError
 from vidprism_edge.runtimes.engines import load_engines
 from vidprism_edge.runtimes.streaming.events import Event
-from vidprism_edge.runtimes.streaming.gates import SETTINGS_FILE, Gate, GateSettings, load_settings
+from vidprism_edge.runtimes.streaming.gates import (
+    SETTINGS_FILE,
+    Gate,
+    GateSettings,
+    default_settings,
+    load_settings,
+)
 from vidprism_edge.runtimes.streaming.session import Session
 from vidprism_edge.runtimes.streaming.source_synthetic import open_synthetic
-from vidprism_edge.spec import STREAMS, load_preset
+from vidprism_edge.spec import NONE, STREAMS, load_preset
 
 HOP = 500_000_000
 LABELS = ("wave", "clap", "none")
@@ -153,7 +159,7 @@ def test_a_remembering_engine_answers_as_the_engine_and_runs_it_once(bundle):
 
 def test_candidates_differ_and_start_with_the_defaults(spec):
     candidates = list_candidates(spec)
-    assert candidates[0] == GateSettings()
+    assert candidates[0] == default_settings(spec)
     assert len({msgspec.json.encode(c) for c in candidates}) == len(candidates) >= 7
 
 
@@ -207,3 +213,11 @@ def test_a_shut_gate_fails_on_a_real_stream(bundle, monkeypatch):
         bundle, [open_synthetic("synthetic:10:96x64@25")], candidates=[GateSettings()], target=0.99
     )
     assert not result.met
+
+
+def test_a_network_that_knows_none_sees_a_window_come_to_rest(tiny_spec, spec):
+    assert NONE not in tiny_spec.labels
+    assert default_settings(tiny_spec) == GateSettings()
+    settings = default_settings(spec)
+    assert settings.hold_decisions
+    assert settings.hold_s["temporal"] >= spec.window_s

@@ -11,6 +11,7 @@ from tests.runtimes.streaming import attacks
 from tests.runtimes.streaming.attacks import SECOND, SLOW_PX_S, play
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.calibration.streams import SubjectStream
+from vidprism_edge.runtimes.streaming.gates import GateSettings
 from vidprism_edge.spec import EXPERTS, STREAMS, load_preset
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared/data/utd_mhad_rgb5"
@@ -90,7 +91,9 @@ def test_an_action_is_seen_as_by_an_always_on_run(spec, action, name):
 def test_an_idle_scene_fires_no_more_than_it_may(spec, idle, name):
     pictures, period_ns = idle
     attack, most = ATTACKS[name]
-    log = play(spec, change(attack, pictures, period_ns), period_ns, max_skip_s=MAX_SKIP_S)
+    # a look of one run: for a network that knows none it lasts a window, whatever asked for it
+    shown = change(attack, pictures, period_ns)
+    log = play(spec, shown, period_ns, max_skip_s=MAX_SKIP_S, settings=GateSettings())
     check_rests(spec, log)
     # without max skip's own looks
     fired = [
