@@ -82,7 +82,7 @@ def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
     run(export, [])
     row = json.loads(run(evaluate, []))
     told = json.loads((options.work / f"fold{fold}.json").read_text())
-    public = command_of(fold, "DATA", "'CAMERAS/asl_*.mkv'", "WORK")
+    public = command_of(fold, "DATA", "CAMERAS/asl_*.mkv", "WORK")
     return {
         "row": "VidPrism nano",
         "left_out": fold,
@@ -93,7 +93,7 @@ def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
         "labels": row["labels"],
         "macs_per_second": row["macs_per_second"],
         "seconds": round(told["seconds"]),
-        "commands": [shlex.join(c).replace("'\"'\"'", "'") for c in public],
+        "commands": [shlex.join(c) for c in public],
     }
 
 
@@ -104,8 +104,9 @@ def write_parts() -> list[str]:
     if not folds:
         return []
     subjects = ", ".join(f["left_out"] for f in folds)
-    lines = ["", "## What each part is worth", "", f"On the left-out subjects {subjects}, in torch, nothing trained "]
-    lines[-1] += "again: an expert is masked, as in training, where it is dropped at random; passes share weights."
+    lines = ["", "## What each part is worth", "", f"On the left-out subjects {subjects}, in torch on features "]
+    lines[-1] += "kept in half precision, nothing trained again: an expert is masked, as in training, where it is "
+    lines[-1] += "dropped at random; passes share weights."
     lines += ["", "| | mean top-1 | spread | lowest |", "|---|---|---|---|"]
     for name in folds[0]["top1"]:
         found = [f["top1"][name] for f in folds]
