@@ -110,7 +110,7 @@ def test_a_run_that_drifts_exits_5_and_still_reports(tiny_bundle, monkeypatch, c
     def slower(self):
         query = real(self)
         calls.append(query)
-        query.latency_ms += 100.0 * len(calls)  # however many queries the warm-up takes
+        query.latency_ms *= 1.05 ** len(calls)  # however many queries the warm-up takes
         return query
 
     monkeypatch.setattr(streams.Pull, "query", slower)

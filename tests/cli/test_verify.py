@@ -126,7 +126,7 @@ def test_a_sound_bundle_prints_every_graphs_largest_error(place):
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert set(COMPONENTS) <= set(rows)
     assert all(rows[name].rstrip().endswith("ok") for name in COMPONENTS)
-    assert "tolerance 0.0001 + 0.0001 * |reference|" in done.stdout
+    assert "tolerance fp32 0.0001 + 0.0001 * |reference|" in done.stdout
 
 
 def test_an_output_that_is_off_fails_with_exit_4_and_is_named(place):

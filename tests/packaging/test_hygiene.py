@@ -54,4 +54,6 @@ def test_the_search_would_find_them():
 def test_nothing_built_or_large_is_committed(root, tracked):
     for path in tracked:
         assert path.suffix not in (".so", ".o", ".pyc", ".whl"), path
-        assert path.stat().st_size < 2 * 1024**2, f"{path} is larger than 2 MiB"
+        # trained parts may have 10 MB, the rest of the repository's files 2
+        most = 10 if path.suffix == ".safetensors" else 2
+        assert path.stat().st_size < most * 1024**2, f"{path} is larger than {most} MiB"
