@@ -92,6 +92,8 @@ def main() -> None:
         "frames": len(lessons.frames),
         "saliency_spearman": spearman(saliency.numpy().ravel(), lessons.saliency.numpy().ravel()),
         "motion_spearman": spearman(motion.numpy().ravel(), lessons.motion.numpy().ravel()),
+        # most cells stand still and are equal: their ranks are the noise of the prediction
+        "motion_pearson": float(np.corrcoef(motion.numpy().ravel(), lessons.motion.numpy().ravel())[0, 1]),
         "decisions": len(shares),
         "region_mean_share": float(shares.mean()),
         "region_at_least_80": float((shares >= 0.8).mean()),

@@ -166,12 +166,14 @@ class GStreamerConnection:
         """Return the next picture; None at the end of the stream. Raises SourceError when the pipeline fails."""
         deadline = time.monotonic() + self._timeout_s
         if not self._wait(deadline):
-            return self._ended()
+            self._check_end()
+            return None
         # the caps are told before the first byte is written, by another thread
         while not self._caps and time.monotonic() < deadline and self._listener.is_alive():
             time.sleep(0.001)
         if not self._caps and not self._listener.is_alive():
-            return self._ended()
+            self._check_end()
+            return None
         if not self._caps:
             raise SourceError(
                 f"{self._name}: GStreamer did not say what it sends; end the pipeline with videoconvert"
@@ -183,10 +185,12 @@ class GStreamerConnection:
         view = memoryview(buffer)
         while view:
             if not self._wait(deadline):
-                return self._ended()
+                self._check_end()
+                return None
             count = os.readv(self._read, [view])
             if not count:
-                return self._ended()
+                self._check_end()
+                return None
             view = view[count:]
         now_ns = time.monotonic_ns()
         picture = YuvPicture.from_nv12(
@@ -203,7 +207,7 @@ class GStreamerConnection:
                 raise SourceError(f"{self._name}: the pipeline gave nothing for {self._timeout_s:g} s")
         return True
 
-    def _ended(self) -> None:
+    def _check_end(self) -> None:
         """The pipe is closed: raise with the program's own words if it failed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
