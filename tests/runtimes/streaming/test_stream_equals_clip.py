@@ -71,7 +71,9 @@ class RandomPolicy:
         for name in STREAMS:
             if t_ns >= self.until[name]:
                 closed = self.rng.random() < 0.35
-                self.state[name] = (0 if closed else int(self.rng.integers(1, 4)), self._boxes(name))
+                # a gate that reopens on the box that it had is the hardest to tell from one that never closed
+                boxes = self.state[name][1] if self.rng.random() < 0.5 else self._boxes(name)
+                self.state[name] = (0 if closed else int(self.rng.integers(1, 4)), boxes)
                 self.until[name] = t_ns + int(self.rng.uniform(0.1, 2.0) * 1e9)
         # the temporal expert's rate is constant: it is on or off
         intervals = {n: min(i, 1) if n == "temporal" else i for n, (i, _) in self.state.items()}
