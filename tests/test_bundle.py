@@ -131,6 +131,12 @@ def test_a_missing_file_is_named(bundle, name):
     assert f"{name} is missing" in refused(bundle)
 
 
+@pytest.mark.parametrize("length", [300, 10_000])
+def test_a_name_that_no_system_takes_is_refused(bundle, length):
+    reseal(bundle, files={"a" * length: "0" * 64})
+    assert "is missing" in refused(bundle) or "leaves the bundle" in refused(bundle)
+
+
 def test_a_graph_that_the_manifest_lacks_is_named(bundle):
     graphs = Bundle.open(bundle).manifest.graphs
     reseal(bundle, graphs=graphs[1:])

@@ -229,7 +229,8 @@ class Bundle:
 
     def _checked(self, name: str, sha256: str) -> Path:
         path = self.locate(name)
-        if not path.is_file():
+        # unlike Path.is_file, it does not raise for a name that no system takes
+        if not os.path.isfile(path):
             raise BundleError(f"{path} is missing from the bundle; export again or copy the whole folder")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BundleError(
