@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
+from vidprism_edge.spec import ModelSpec
 from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import Batch, forward_batch
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
@@ -61,25 +62,26 @@ def judge(
     return right / len(examples)
 
 
-def image_features(example: Example, variant: int) -> list[np.ndarray]:
+def image_features(example: Example, variant: int, window_ns: int) -> list[np.ndarray]:
     """Per ready decision of a recording: the mean of the encoder's frame features in the window, standardised later."""
     found = []
     for recording in example.recordings[variant]:
         for t_ns in recording.decisions_ns[recording.warming :]:
-            seen = [s for s in recording.spatial if t_ns - 2_000_000_000 < s.t_ns <= t_ns]
+            seen = [s for s in recording.spatial if t_ns - window_ns < s.t_ns <= t_ns]
             if seen:
                 features = [example.store.features[s.frame, s.box][1].astype(np.float32) for s in seen]
                 found.append(np.mean(features, axis=0))
     return found
 
 
-def image_only(labels: Sequence[str], seen: Sequence[Example], held: Sequence[Example]) -> float:
-    """A linear classifier on mean-pooled features of the frozen encoder (cf. the mean-pooling row of Wang et al.)."""
+def image_only(spec: ModelSpec, seen: Sequence[Example], held: Sequence[Example]) -> float:
+    """A linear classifier on mean-pooled features of the frozen encoder → top-1 of the clips that are held out."""
     torch.manual_seed(0)
+    labels = spec.labels
     x, y = [], []
     for example in seen:
         for variant in range(len(example.recordings)):
-            features = image_features(example, variant)
+            features = image_features(example, variant, spec.window_ns)
             x += features
             y += [labels.index(example.label)] * len(features)
     inputs, targets = torch.from_numpy(np.stack(x)), torch.tensor(y)
@@ -94,7 +96,7 @@ def image_only(labels: Sequence[str], seen: Sequence[Example], held: Sequence[Ex
         optimizer.step()
     right = 0
     for example in held:
-        features = torch.from_numpy(np.stack(image_features(example, 0)))
+        features = torch.from_numpy(np.stack(image_features(example, 0, spec.window_ns)))
         with torch.inference_mode():
             said = int(linear((features - mean) / std).mean(dim=0).argmax())
         right += labels[said] == example.label
@@ -121,7 +123,7 @@ def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
         rows[f"{count} fusion pass{'es' * (count > 1)}"] = judge(net, examples)
     net.fusion.passes = passes
     learned = preparer.record(seen.entries, net.analyzer, variants=recipe.variants)
-    rows["image-only encoder with mean pooling"] = image_only(checkpoint.spec.labels, learned, examples)
+    rows["image-only encoder with mean pooling"] = image_only(checkpoint.spec, learned, examples)
     return {"left_out": fold, "clips": len(examples), "top1": rows}
 
 
