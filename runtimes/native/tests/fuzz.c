@@ -52,18 +52,20 @@ static picture_any any_frame(input *in, int *bad) {
     return p;
 }
 
+/* Any int64: at the ends of the range time wraps, which only unsigned arithmetic may. */
 static int64_t any_time(input *in, int64_t last) {
+    const uint64_t t = (uint64_t)last;
     switch (take(in, 1) % 8) {
     case 0:
         return last;
     case 1:
-        return last - (int64_t)take(in, 4);
+        return (int64_t)(t - take(in, 4));
     case 2:
-        return last + ((int64_t)take(in, 4) << 8);
+        return (int64_t)(t + ((uint64_t)take(in, 4) << 8));
     case 3:
         return (int64_t)((uint64_t)take(in, 4) << 32 | take(in, 4));
     default:
-        return last + 20000000 + (int64_t)take(in, 3);
+        return (int64_t)(t + 20000000 + take(in, 3));
     }
 }
 
