@@ -40,7 +40,7 @@ LIGHT_EVERY_S = 5.0
 
 
 class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How sparing gates are. The defaults lose nothing worth mentioning; calibration finds cheaper ones.
+    """How sparing gates are; :func:`default_settings` fits them to a network, and calibration finds cheaper ones.
 
     By stream: ``hold_s``, how long an expert goes on after the picture has come to rest, and ``busy_interval``: while
     something happens, every n-th grid point is sampled.
