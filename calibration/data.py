@@ -17,6 +17,8 @@ from vidprism_edge.runtimes.streaming.source import Frame, Source, open_source
 
 REQUIRED = ("path", "label")
 DEFAULT_CSV = "clips.csv"
+#: So much of a file's start and end tells it from others.
+KEY_BYTES = 1 << 20
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
 
@@ -32,10 +34,14 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """Names the clip's content for caches: a hash of the file's path, size and time, and of the part used."""
-        stat = self.path.stat()
-        text = f"{self.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{self.start_s}|{self.end_s}"
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        """Names the clip's content for caches, wherever the file lies: its size, both its ends, the part used."""
+        size = self.path.stat().st_size
+        digest = hashlib.sha256(f"{size}|{self.start_s}|{self.end_s}|".encode())
+        with self.path.open("rb") as file:
+            digest.update(file.read(KEY_BYTES))
+            file.seek(max(0, size - KEY_BYTES))
+            digest.update(file.read(KEY_BYTES))
+        return digest.hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)
