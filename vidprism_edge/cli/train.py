@@ -29,6 +29,9 @@ def command(
             help="a=b: seen in a mirror, a is b and b is a; a: stays a. Others are not mirrored. Repeatable."
         ),
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint of other labels to begin with, such as a larger data set's.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="JSON file with another training recipe.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random [the recipe's].")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda where torch sees a GPU.")] = "cpu",
@@ -69,6 +72,7 @@ def command(
         none,
         device,
         cache,
+        init,
         force=force,
     )
     with progress_bar(f"train {preset}") as progress:

@@ -72,16 +72,34 @@ class Checkpoint:
                 "leave the labels out, or train a network on yours"
             )
 
-    def load_into(self, net: VidPrism) -> None:
-        """Put the trained parts into a network of the same spec."""
+    def _read(self) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            state = load_file(self.path)
+            return load_file(self.path)
         except SafetensorError as error:
             raise VidPrismError(f"{self.path} is damaged: {error}") from None
+
+    def start(self, net: VidPrism) -> None:
+        """Let a network of other labels begin with these parts. The head and the analyzer begin anew.
+
+        Errors: :class:`UsageError` where a part has another shape there.
+        """
         own = trained_state(net)
+        for name, value in self._read().items():
+            if name.startswith(("head.", "analyzer.")):
+                continue
+            if name not in own or own[name].shape != value.shape:
+                raise UsageError(
+                    f"{self.path} is of the preset {self.spec.preset}, whose {name} does not fit into the network that "
+                    f"is to be trained, {net.spec.preset}; train the same preset"
+                )
+            own[name].copy_(value)
+
+    def load_into(self, net: VidPrism) -> None:
+        """Put the trained parts into a network of the same spec."""
+        state, own = self._read(), trained_state(net)
         if wrong := sorted(n for n in own.keys() | state.keys() if n not in own or n not in state):
             raise VidPrismError(
                 f"{self.path} does not fit its own spec: {wrong[0]} and {len(wrong) - 1} others differ"

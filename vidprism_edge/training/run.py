@@ -15,10 +15,10 @@ import torch
 
 from vidprism_edge.calibration.data import DataSet, Entry, read_dataset, read_folder
 from vidprism_edge.errors import UsageError
-from vidprism_edge.model.checkpoint import save_checkpoint, trained_state
+from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import NONE, ModelSpec
-from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
+from vidprism_edge.training.prepare import NOTHING, Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.trainer import Progress, Trainer
 
@@ -41,6 +41,8 @@ class TrainOptions:
     none: bool = True
     device: str = "cpu"
     cache: Path | None = None
+    #: Checkpoint of other labels that the network begins with.
+    init: Path | None = None
     random_weights: bool = False
     force: bool = False
 
@@ -70,6 +72,8 @@ def train(
     negatives = read_folder(options.negatives, NONE) if options.negatives is not None else ()
     seen, held = select(data, options.leave_out)
     net = build(spec, seed=options.recipe.seed, random_weights=options.random_weights)
+    if options.init is not None:
+        Checkpoint.open(options.init).start(net)
     cache = options.cache or default_cache()
     preparer = Preparer(spec, net.spatial.encoder, options.recipe, cache, progress)
     examples = _prepare(preparer, net, seen, negatives, options)
@@ -122,7 +126,8 @@ def _prepare(
     if negatives:
         examples += preparer.record(negatives, net.analyzer, variants=recipe.variants)
     if options.none:
-        examples += preparer.record(data.entries[::IDLE_EVERY], net.analyzer, variants=1, idle=True)
+        for nothing in NOTHING:
+            examples += preparer.record(data.entries[::IDLE_EVERY], net.analyzer, variants=1, nothing=nothing)
     return examples
 
 
@@ -155,6 +160,7 @@ def _tell(
         "left_out": list(options.leave_out),
         "mirror": list(options.mirror),
         "negatives": options.negatives.name if options.negatives is not None else None,
+        "init": Checkpoint.open(options.init).story if options.init is not None else None,
         "random_encoder": options.random_weights,
         "analyzer_loss": analyzer_loss,
         "recipe": msgspec.to_builtins(options.recipe),

@@ -112,7 +112,9 @@ class TemporalExpert(nn.Module):
         Training begins with smaller pictures, whose features are enlarged to the grid.
         """
         if features.shape[-1] != self.grid:
-            features = F.interpolate(features, size=(self.grid, self.grid), mode="bilinear", align_corners=False)
+            features = F.interpolate(
+                features, size=(self.grid, self.grid), mode="bilinear", align_corners=False
+            )
         maps = torch.sigmoid(self.map(features))[:, 0]
         weights = maps[:, None]
         moving = (features * weights).sum(dim=(2, 3)) / (weights.sum(dim=(2, 3)) + 1e-3)
