@@ -30,7 +30,8 @@ def command(
         ),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="Checkpoint of other labels to begin with, such as a larger data set's.")
+        Path | None,
+        typer.Option(help="Checkpoint of other labels to begin with, such as a larger data set's."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="JSON file with another training recipe.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random [the recipe's].")] = None,

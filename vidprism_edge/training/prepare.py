@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -199,7 +200,11 @@ class Preparer:
         """Teach the analyzer on these clips alone."""
         lessons = make_lessons(self._spec, [e.store for e in examples])
         self.analyzer_loss = teach(
-            analyzer, lessons, self._recipe, lambda i, n: self._progress("teach the analyzer", i, n)
+            analyzer,
+            lessons,
+            self._recipe,
+            self._spec.streams["analyzer"].std,
+            lambda i, n: self._progress("teach the analyzer", i, n),
         )
         return lessons
 
