@@ -2,7 +2,8 @@
 
 Every row is of a fold's checkpoint on its own left-out subject, through the batched forward in torch on the recordings
 that the runtime's sampler made. Nothing is trained again: an expert is removed by masking its slots, as drop-out did
-while training, and the number of fusion passes is changed on shared weights. The image-only row trains a linear
+while training, the temporal expert is shown other regions, and the number of fusion passes is changed on shared
+weights. The image-only row trains a linear
 classifier on the mean of the frozen encoder's frame features over the window, on the same clips and variants.
 
     python scripts/ablate_folds.py --work DIR --data DIR [--cache DIR] [--folds 1,2,3,4,5,6]
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import torch.nn.functional as F
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
+from vidprism_edge.runtimes.streaming.geometry import Box, Scene
 from vidprism_edge.spec import ModelSpec
 from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import Batch, forward_batch
@@ -60,6 +63,44 @@ def judge(
             total += logits[batch.ready].sum(dim=0)
         right += net.spec.labels[int(total.argmax())] == example.label
     return right / len(examples)
+
+
+def centre(small: Scene, box: Box) -> Box:
+    """A box of the same size in the middle of the picture."""
+    return ((small.width - box[2]) // 2, (small.height - box[3]) // 2, box[2], box[3])
+
+
+def elsewhere(small: Scene, box: Box) -> Box:
+    """A box of the same size anywhere, the same for the same box."""
+    rng = np.random.default_rng(box)
+    return (
+        int(rng.integers(0, small.width - box[2] + 1)),
+        int(rng.integers(0, small.height - box[3] + 1)),
+        *box[2:],
+    )
+
+
+#: Where the temporal expert looks instead of the region that the analyzer chose.
+REGIONS: dict[str, Callable[[Scene, Box], Box]] = {
+    "the full frame instead of the chosen region": lambda small, _: small.whole,
+    "a centre crop instead of the chosen region": centre,
+    "a random region instead of the chosen region": elsewhere,
+}
+
+
+def look(examples: Sequence[Example], choose: Callable[[Scene, Box], Box]) -> list[Example]:
+    """The same clips with other regions of the temporal expert; a whole frame stays one."""
+    found = []
+    for example in examples:
+        parts = []
+        for part in example.recordings[0]:
+            whole = part.small.whole
+            steps = [
+                s if s.box in (None, whole) else replace(s, box=choose(part.small, s.box)) for s in part.steps
+            ]
+            parts.append(replace(part, steps=steps))
+        found.append(replace(example, recordings=[parts]))
+    return found
 
 
 def image_features(example: Example, variant: int, window_ns: int) -> list[np.ndarray]:
@@ -117,6 +158,8 @@ def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
     rows = {"all experts": judge(net, examples)}
     for name in EXPERTS:
         rows[f"without the {name} expert"] = judge(net, examples, without(name))
+    for name, choose in REGIONS.items():
+        rows[name] = judge(net, look(examples, choose))
     passes = net.fusion.passes
     for count in (1, 3):
         net.fusion.passes = count
