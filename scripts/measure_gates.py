@@ -1,16 +1,19 @@
 """Naive, always open and gated beside each other on long streams: the tables of docs/results/gates.md.
 
-    python scripts/measure_gates.py BUNDLE --clips CLIPS --subject 4 --seconds 300 --videos a.mp4 b.mp4
+    python scripts/measure_gates.py BUNDLE --results FOLDER --clips CLIPS --subject 4 --videos a.mp4 b.mp4 --still a.mp4
 
-BUNDLE is calibrated (`vidprism-edge calibrate --gates`) and has not learned from the subject. Multiply-accumulates are
-counted; engine time is that of the graphs alone, always-on and gated in turn in one process. The naive program's cost
-follows from what it is: all graphs on the whole window at every decision.
+BUNDLE has not learned from the subject. Its gates are measured as they come by default and, where they are calibrated
+(`vidprism-edge calibrate --gates`), as calibrated. Multiply-accumulates are counted; engine time is that of the graphs
+alone, all programs in turn in one process. The naive program's cost follows from what it is: all graphs on the whole
+window at every decision. What a stream gave is kept in the folder of results: a run that was cut short goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.calibration.gates import Course, compare
 from vidprism_edge.calibration.streams import SubjectStream, score_events
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.gates import SETTINGS_FILE, default_settings
 from vidprism_edge.runtimes.streaming.health import GateHealth
 from vidprism_edge.runtimes.streaming.session import DECISION_GRAPHS, GRAPH_OF, Session
 from vidprism_edge.runtimes.streaming.source import Frame, Source, open_source
@@ -82,85 +86,114 @@ def naive_macs_per_s(bundle: Bundle) -> float:
     return (encoded + sum(macs[g] for g in DECISION_GRAPHS)) / spec.hop_s
 
 
-def play(bundle: Bundle, source: Source, threads: int) -> tuple[Outcome, Outcome]:
-    """Always open and gated, frame by frame in turn."""
+def play(bundle: Bundle, source: Source, threads: int) -> tuple[Outcome, dict[str, Outcome]]:
+    """Always open and every kind of gates, frame by frame in turn."""
     engines = load_engines(bundle, "onnxruntime", EngineOptions(threads))
-    sessions = [
-        Session(bundle, engine=engines, gates=gates, period_ns=source.period_ns, shadow_share=0.0)
-        for gates in ("open", "auto")
-    ]
-    courses = [Course(bundle.spec.labels) for _ in sessions]
+    common = {"engine": engines, "period_ns": source.period_ns, "shadow_share": 0.0}
+    sessions = {"open": Session(bundle, gates="open", **common)}  # type: ignore[arg-type]
+    sessions["default"] = Session(bundle, settings=default_settings(bundle.spec), **common)  # type: ignore[arg-type]
+    if SETTINGS_FILE in bundle.manifest.files:
+        sessions["calibrated"] = Session(bundle, **common)  # type: ignore[arg-type]
+    courses = {name: Course(bundle.spec.labels) for name in sessions}
     last_ns = 0
     while (frame := source.read()) is not None:
         last_ns = frame.t_ns
-        for session, course in zip(sessions, courses, strict=True):
-            course.predictions += session.push(frame) or []
+        for name, session in sessions.items():
+            courses[name].predictions += session.push(frame) or []
     source.close()
-    always, gated = (Outcome(c, s.health(), last_ns / 1e9) for c, s in zip(courses, sessions, strict=True))
-    return always, gated
+    outcomes = {n: Outcome(courses[n], s.health(), last_ns / 1e9) for n, s in sessions.items()}
+    return outcomes.pop("open"), outcomes
 
 
-def describe(bundle: Bundle, name: str, always: Outcome, gated: Outcome) -> list[str]:
-    """Three rows of the table of costs, and one of the table of agreement."""
+def describe(bundle: Bundle, name: str, gates: str, always: Outcome, gated: Outcome) -> str:
+    """A row of the table of costs and agreement."""
     spec, naive = bundle.spec, naive_macs_per_s(bundle)
     m = compare(spec, [(always.course, gated.course)], [(0, always.course.predictions[-1].t_ns)])
     acting = "–" if m.action_agreement is None else f"{m.action_agreement:.1%} of {m.action_decisions}"
     saved = always.macs_per_s / gated.macs_per_s
     faster = always.engine_ms_per_s / gated.engine_ms_per_s
-    return [
-        f"| {name} ({always.video_s:.0f} s) | {naive / 1e6:.0f} | {always.macs_per_s / 1e6:.0f} | "
-        f"{gated.macs_per_s / 1e6:.0f} | {naive / always.macs_per_s:.1f} × | {saved:.1f} × | {faster:.1f} × | "
+    return (
+        f"| {name} ({always.video_s:.0f} s) | {gates} | {naive / 1e6:.0f} | {always.macs_per_s / 1e6:.0f} | "
+        f"{gated.macs_per_s / 1e6:.0f} | {naive / always.macs_per_s:.1f} × | {saved:.1f} × | "
+        f"{always.engine_ms_per_s:.0f} | {gated.engine_ms_per_s:.0f} | {faster:.1f} × | "
         f"{m.agreement:.2%} of {m.decisions} | {acting} | {m.distance:.4f} | {m.events} | {m.lost} | {m.extra} |"
-    ]
+    )
 
 
-def reuse(name: str, gated: Outcome) -> list[str]:
+def reuse(name: str, gates: str, gated: Outcome) -> list[str]:
     """What was computed, what was reused exactly and what approximately."""
     rows = []
     for expert, h in gated.health.experts.items():
         causes = ", ".join(f"{cause} {n}" for cause, n in h.causes.items())
         rows.append(
-            f"| {name} | {expert} | {h.runs} | {h.computed} | {h.exact} | {h.approximate} | {h.open_share:.0%} | "
-            f"{causes} |"
+            f"| {name} | {gates} | {expert} | {h.runs} | {h.computed} | {h.exact} | {h.approximate} | "
+            f"{h.open_share:.0%} | {causes} |"
         )
     held = gated.health.decisions_held
-    total = held + gated.health.decisions_computed
-    rows.append(f"| {name} | decisions | – | {total - held} | 0 | {held} | – | – |")
+    computed = gated.health.decisions_computed
+    rows.append(f"| {name} | {gates} | decisions | – | {computed} | 0 | {held} | – | – |")
     return rows
 
 
-def measure(bundle: Bundle, sources: Sequence[Source], threads: int) -> str:
-    """Markdown of all tables."""
-    costs, reused, events = [], [], []
-    for source in sources:
-        always, gated = play(bundle, source, threads)
-        costs += describe(bundle, source.name, always, gated)
-        reused += reuse(source.name, gated)
-        if isinstance(source, SubjectStream):
-            for what, outcome in (("always open", always), ("gated", gated)):
-                score = score_events(source.truth, outcome.course.events(bundle.spec), outcome.video_s)
-                recall = "–" if score.recall is None else f"{score.recall:.1%}"
-                events.append(
-                    f"| {source.name} | {what} | {score.actions} | {recall} | {score.false_alarms_a_minute:.2f} | "
-                    f"{np.median(score.delays_ms or [float('nan')]):.0f} |"
-                )
-    return "\n".join(
-        [
-            "| stream | naive, MMAC/s | always open | gated | naive / open | open / gated | engine time open / gated | "
-            "labels equal | where open is not `none` | distance | events of open | lost | extra |",
-            "|" + "---|" * 13,
-            *costs,
-            "",
-            "| stream | expert | runs | points computed | exact reuse | approximate | gate open | opened by |",
-            "|" + "---|" * 8,
-            *reused,
-            "",
-            "| stream | program | actions | event recall | false alarms a minute | median delay, ms |",
-            "|" + "---|" * 6,
-            *events,
-            "",
-        ]
+def describe_events(bundle: Bundle, source: SubjectStream, program: str, outcome: Outcome) -> str:
+    """A row on how the stream's actions were told."""
+    score = score_events(source.truth, outcome.course.events(bundle.spec), outcome.video_s)
+    recall = "–" if score.recall is None else f"{score.recall:.1%}"
+    return (
+        f"| {source.name} | {program} | {score.actions} | {recall} | {score.false_alarms_a_minute:.2f} | "
+        f"{np.median(score.delays_ms or [float('nan')]):.0f} |"
     )
+
+
+Rows = dict[str, list[str]]
+
+
+def measure_stream(bundle: Bundle, source: Source, threads: int) -> Rows:
+    """The rows of one stream in each table."""
+    name = Path(source.name).name
+    always, kinds = play(bundle, source, threads)
+    rows: Rows = {"costs": [], "reuse": [], "events": []}
+    for gates, gated in kinds.items():
+        rows["costs"].append(describe(bundle, name, gates, always, gated))
+        rows["reuse"] += reuse(name, gates, gated)
+    if isinstance(source, SubjectStream):
+        for program, outcome in {"always open": always, **kinds}.items():
+            rows["events"].append(describe_events(bundle, source, program, outcome))
+    return rows
+
+
+HEADINGS = {
+    "costs": "| stream | gates | naive, MMAC/s | always open | gated | naive / open | open / gated | "
+    "engine ms a second, open | gated | open / gated | labels equal | where open is not `none` | distance | "
+    "events of open | lost | extra |",
+    "reuse": "| stream | gates | expert | runs | points computed | exact reuse | approximate | gate open | "
+    "opened by |",
+    "events": "| stream | program | actions | event recall | false alarms a minute | median delay, ms |",
+}
+
+
+def measure(
+    bundle: Bundle, streams: Mapping[str, Callable[[], Source]], threads: int, results: Path | None
+) -> str:
+    """Markdown of all tables; what lies in ``results`` of the same bundle and stream is not played again."""
+    tables: Rows = {table: [] for table in HEADINGS}
+    manifest = (bundle.root / "manifest.json").read_bytes()
+    for key, open_stream in streams.items():
+        name = hashlib.sha256(manifest + key.encode()).hexdigest()[:16]
+        path = None if results is None else results / f"{name}.json"
+        if path is not None and path.exists():
+            rows: Rows = json.loads(path.read_bytes())
+        else:
+            rows = measure_stream(bundle, open_stream(), threads)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(rows))
+        for table in tables:
+            tables[table] += rows[table]
+    parts = []
+    for table, heading in HEADINGS.items():
+        parts += [heading, "|" + "---|" * (heading.count("|") - 1), *tables[table], ""]
+    return "\n".join(parts)
 
 
 def main() -> None:
@@ -168,6 +201,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--results", type=Path, help="folder in which each stream's rows are kept")
     parser.add_argument("--clips", type=Path, help="folder with a CSV of clips with subjects")
     parser.add_argument("--subject", help="whose clips become a stream; left out of the bundle's training")
     parser.add_argument("--seconds", type=float, default=600.0)
@@ -178,15 +212,19 @@ def main() -> None:
     parser.add_argument("--synthetic", help="a synthetic source, to try this script")
     parser.add_argument("--threads", type=int, default=1)
     a = parser.parse_args()
-    sources: list[Source] = [open_source(str(v)) for v in a.videos]
+    streams: dict[str, Callable[[], Source]] = {}
     if a.still is not None:
-        sources.append(Still(a.still, a.still_seconds))
+        streams[f"still {a.still} {a.still_seconds}"] = lambda: Still(a.still, a.still_seconds)
+    for video in a.videos:
+        streams[str(video)] = lambda video=video: open_source(str(video))  # type: ignore[misc]
     if a.clips is not None:
         entries = [e for e in read_dataset(a.clips).entries if e.subject == a.subject]
-        sources.append(SubjectStream(entries, seconds=a.seconds, seed=a.seed))
+        streams[f"subject {a.clips} {a.subject} {a.seconds} {a.seed}"] = lambda: SubjectStream(
+            entries, seconds=a.seconds, seed=a.seed
+        )
     if a.synthetic is not None:
-        sources.append(open_synthetic(a.synthetic))
-    print(measure(Bundle.open(a.bundle), sources, a.threads))
+        streams[a.synthetic] = lambda: open_synthetic(a.synthetic)
+    print(measure(Bundle.open(a.bundle), streams, a.threads, a.results))
 
 
 if __name__ == "__main__":
