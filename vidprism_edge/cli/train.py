@@ -44,7 +44,7 @@ def command(
     """Train a network on your own clips. A run that was killed goes on when the same command is given again."""
     from vidprism_edge.calibration.data import read_dataset
     from vidprism_edge.cli.console import print_json, progress_bar, say
-    from vidprism_edge.spec import load_preset
+    from vidprism_edge.spec import find_shipped, load_preset
 
     spec = load_preset(preset)
     if threads < 0:
@@ -73,7 +73,7 @@ def command(
         none,
         device,
         cache,
-        init,
+        (find_shipped(init) or Path(init)) if init else None,
         force=force,
     )
     with progress_bar(f"train {preset}") as progress:
