@@ -36,7 +36,7 @@ from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import Scene
 from vidprism_edge.spec import NONE, ModelSpec
 from vidprism_edge.training.batches import Change
-from vidprism_edge.training.prepare import NOTHING, Example, Preparer, default_cache, select
+from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.run import IDLE_EVERY
 from vidprism_edge.training.store import ClipStore
@@ -209,9 +209,9 @@ class Views:
 
 
 def draw(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
-    """An epoch's clips: all actions, and as many of none as of two classes."""
+    """An epoch's clips: all actions, and as many of none as of a class."""
     actions, idle = [e for e in examples if e.label != NONE], [e for e in examples if e.label == NONE]
-    count = min(len(idle), -(-2 * len(actions) // len({e.label for e in actions})))
+    count = min(len(idle), -(-len(actions) // len({e.label for e in actions})))
     chosen = actions + [idle[i] for i in rng.choice(len(idle), count, replace=False)]
     return [chosen[i] for i in rng.permutation(len(chosen))]
 
@@ -304,8 +304,7 @@ def measure(row: str, fold: str, options: argparse.Namespace) -> dict[str, Any]:
     examples = preparer.record(seen.entries, ours.analyzer, variants=recipe.variants)
     negatives = read_folder(options.negatives, NONE)
     examples += preparer.record(negatives, ours.analyzer, variants=recipe.variants)
-    for nothing in NOTHING:
-        examples += preparer.record(seen.entries[::IDLE_EVERY], ours.analyzer, variants=1, nothing=nothing)
+    examples += preparer.record(seen.entries[::IDLE_EVERY], ours.analyzer, variants=1, idle=True)
     torch.manual_seed(recipe.seed)
     net = ROWS[row](spec)
     views = Views(spec, net, ours.spatial.encoder, options.work / "baseline-features")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
-
 import msgspec
 import numpy as np
 import pytest
@@ -15,11 +12,10 @@ from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import build
 from vidprism_edge.training.batches import Change, ItemMaker
-from vidprism_edge.training.prepare import Preparer, make_idle, make_passing
+from vidprism_edge.training.prepare import Preparer
 from vidprism_edge.training.recipe import Recipe, Stage, load_recipe, read_mirror
 from vidprism_edge.training.recording import Variant, draw_variants
 from vidprism_edge.training.run import TrainOptions, train
-from vidprism_edge.training.teaching import target_motion
 from vidprism_edge.training.trainer import Trainer
 
 TWO_EPOCHS = (Stage(epochs=2, joint=False, rate=3e-3), Stage(epochs=1, joint=True, rate=1e-3))
@@ -104,45 +100,6 @@ def test_training_begins_with_another_checkpoint_of_other_labels(tiny_spec, spec
     wider = msgspec.structs.replace(tiny_spec, width=2 * tiny_spec.width)
     with pytest.raises(UsageError, match="train the same preset"):
         Checkpoint.open(path).start(build(wider, random_weights=True))
-
-
-def test_things_that_pass_by_are_nothing(dataset):
-    from vidprism_edge.calibration.data import decode
-
-    clip = decode(dataset.entries[0])
-    found = [make_passing(clip, seed) for seed in range(8)]
-    idle = make_idle(clip, 0)
-    assert idle is not None
-    quiet = np.mean([np.abs(a.image.astype(int) - b.image).mean() for a, b in pairwise(idle.frames)])
-    changed = []
-    for made in found:
-        assert made is not None
-        assert made.entry.label == "none"
-        assert [f.t_ns for f in made.frames] == [f.t_ns for f in idle.frames]
-        changed.append(
-            np.mean([np.abs(a.image.astype(int) - b.image).mean() for a, b in pairwise(made.frames)])
-        )
-    assert np.median(changed) > 1.5 * quiet
-    start = [f for f in clip.frames[::-1] if f.index < 3]
-    assert make_passing(replace(clip, frames=start[::-1]), 0) is None
-
-
-def test_motion_is_taught_by_what_has_changed(spec):
-    side, grid = spec.streams["analyzer"].size_px, spec.analyzer_grid
-    cell = side // grid
-    still = torch.rand(1, 3, side, side)
-    moved = still.clone()
-    moved[:, :, :cell] += 0.05
-    moved[:, :, cell : 2 * cell] += 0.5
-    target = target_motion(moved, still, grid, (0.5, 0.5, 0.5))[0]
-    assert target[2:].max() == 0.0
-    assert 0.0 < target[0, 0] < target[1, 0] < 1.0
-    analyzer = build(spec, random_weights=True).analyzer
-    with torch.no_grad():
-        analyzer.correction.weight.normal_()
-        _, motion = analyzer(still, still)
-    # where nothing has changed, nothing that is learned can say that something moves
-    assert motion.std() < 1e-6
 
 
 def test_what_was_prepared_is_read_again(prepared, spec, recipe, dataset, monkeypatch):

@@ -9,8 +9,6 @@ from vidprism_edge.model.layers import Attention, AttentionBlock, MetaEmbedding,
 from vidprism_edge.spec import ModelSpec
 
 EPSILON = 1e-3
-#: Share of the fused readout in the decision before training.
-FIRST_GAIN = 0.1
 
 
 def carry(matrices: Tensor, maps: Tensor) -> Tensor:
@@ -51,11 +49,9 @@ class Fusion(nn.Module):
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
         self.context_norm = nn.LayerNorm(width)
         self.readout = AttentionBlock(width, spec.fusion_heads)
-        # a short way from motion to the decision: what the temporal expert has learned by itself is not lost, and
-        # what the others say is added by as much as it turns out to be worth (LayerScale, Touvron et al. 2021)
+        # a short way from motion to the decision: what the temporal expert has learned by itself is not lost
         self.summary = SlotPool(width)
         self.summarise = nn.Linear(2 * width, width)
-        self.gain = nn.Parameter(torch.full((width,), FIRST_GAIN))
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -120,5 +116,4 @@ class Fusion(nn.Module):
         visible = torch.cat((spatial_mask, spatial_mask, temporal_mask, hybrid_mask), dim=1)
         sequence = blank_masked(self.sequence(torch.cat(parts, dim=1), None, visible), visible)
         vector = self.readout(self.query.expand(batch, -1, -1), self.context_norm(sequence), visible)
-        summary = self.summarise(self.summary(motion, temporal_mask))
-        return sequence, self.norm(self.gain * vector[:, 0] + summary)
+        return sequence, self.norm(vector[:, 0] + self.summarise(self.summary(motion, temporal_mask)))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -75,59 +74,6 @@ def make_idle(clip: Clip, seed: int) -> Clip | None:
     return Clip(replace(clip.entry, label=NONE), frames, period)
 
 
-def make_passing(clip: Clip, seed: int) -> Clip | None:
-    """A still picture that things cross which nobody acts with; None if the clip has no still part.
-
-    Things are pieces of the picture itself, brightened or darkened, that go straight across it, at a walk up and down
-    as they go. Now and then the whole picture shakes instead, or grows lighter or darker.
-    """
-    idle = make_idle(clip, seed)
-    if idle is None:
-        return None
-    rng = np.random.default_rng((seed, 1))
-    height, width = idle.frames[0].image.shape[:2]
-    things = [_draw_thing(rng, idle.frames[0].image) for _ in range(int(rng.integers(1, 4)))]
-    kind = rng.choice(["things", "shake", "light"], p=[0.7, 0.15, 0.15])
-    shake_px, step = rng.uniform(1.0, 6.0), rng.uniform(0.5, 1.6)
-    frames = []
-    for frame in idle.frames:
-        picture, seconds = frame.image.copy(), frame.t_ns / 1e9
-        if kind == "light":
-            share = 1.0 + 0.4 * np.sin(2 * np.pi * seconds * step / 3.0)
-            picture = np.clip(picture * share, 0, 255).astype(np.uint8)
-        elif kind == "shake":
-            picture = np.roll(picture, rng.normal(0.0, shake_px, 2).round().astype(int), (0, 1))
-        for piece, start, speed, bob in things if kind == "things" else ():
-            h, w = piece.shape[:2]
-            x, y = start + speed * seconds + (0.0, bob * np.sin(2 * np.pi * seconds * step))
-            left, top = round(float(x) * width), round(float(y) * height)
-            x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + w), min(height, top + h)
-            if x0 < x1 and y0 < y1:
-                picture[y0:y1, x0:x1] = piece[y0 - top : y1 - top, x0 - left : x1 - left]
-        frames.append(Frame(picture, frame.t_ns, frame.index))
-    return replace(idle, frames=frames)
-
-
-def _draw_thing(rng: np.random.Generator, picture: npt.NDArray) -> tuple[npt.NDArray, Float, Float, float]:
-    """A piece of the picture, where it starts, its speed a second (x, y; shares of the picture), and how it bobs."""
-    height, width = picture.shape[:2]
-    h, w = (
-        max(4, round(float(v) * n)) for v, n in zip(rng.uniform(0.1, 0.5, 2), (height, width), strict=True)
-    )
-    top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-    piece = picture[top : top + h, left : left + w] * rng.uniform(0.4, 1.6, 3) + rng.uniform(-30, 30)
-    direction = rng.choice([-1.0, 1.0])
-    start = np.array(
-        (rng.uniform(-0.3, 0.6) if direction > 0 else rng.uniform(0.4, 1.3), rng.uniform(-0.1, 0.7))
-    )
-    speed = np.array((direction * np.exp(rng.uniform(np.log(0.08), np.log(0.8))), rng.normal(0.0, 0.03)))
-    return np.clip(piece, 0, 255).astype(np.uint8), start, speed, float(rng.choice([0.0, 0.02]))
-
-
-#: Kinds of nothing that are made of a clip's idle part, by the name of their store.
-NOTHING = {"idle": make_idle, "passing": make_passing}
-
-
 class Preparer:
     """Makes examples of clips. ``skipped`` says in one line which clips do not decode."""
 
@@ -144,27 +90,27 @@ class Preparer:
     def skipped(self) -> str | None:
         return self._reader.describe()
 
-    def _store(self, entry: Entry, nothing: str | None) -> ClipStore:
-        return ClipStore(self._folder / (entry.key + (f"-{nothing}" if nothing else "")))
+    def _store(self, entry: Entry, idle: bool) -> ClipStore:
+        return ClipStore(self._folder / (entry.key + ("-idle" if idle else "")))
 
-    def _clips(self, entries: Sequence[Entry], nothing: str | None, what: str) -> Iterator[Clip]:
+    def _clips(self, entries: Sequence[Entry], idle: bool, what: str) -> Iterator[Clip]:
         for number, clip in enumerate(self._reader.read(entries, lambda i, n: self._progress(what, i, n))):
-            made = NOTHING[nothing](clip, number) if nothing else clip
+            made = make_idle(clip, number) if idle else clip
             if made is not None:
                 yield made
 
-    def open(self, entries: Sequence[Entry]) -> list[Example]:
+    def open(self, entries: Sequence[Entry], *, idle: bool = False) -> list[Example]:
         """Decode what has not been decoded before; frames and whole-frame features are kept."""
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:
-            store = self._store(entry, None)
+            store = self._store(entry, idle)
             if store.is_there() and store.info.lessons:
-                found[entry.path] = Example(entry.label, entry.subject, store)
+                found[entry.path] = Example(NONE if idle else entry.label, entry.subject, store)
             else:
                 wanted.append(entry)
-        for clip in self._clips(wanted, None, "decode and encode"):
-            store = self._store(clip.entry, None)
+        for clip in self._clips(wanted, idle, "decode and encode"):
+            store = self._store(clip.entry, idle)
             store.write_frames(clip, self._spec)
             self._encode_wholes(clip, store)
             store.save()
@@ -200,33 +146,26 @@ class Preparer:
         """Teach the analyzer on these clips alone."""
         lessons = make_lessons(self._spec, [e.store for e in examples])
         self.analyzer_loss = teach(
-            analyzer,
-            lessons,
-            self._recipe,
-            self._spec.streams["analyzer"].std,
-            lambda i, n: self._progress("teach the analyzer", i, n),
+            analyzer, lessons, self._recipe, lambda i, n: self._progress("teach the analyzer", i, n)
         )
         return lessons
 
     def record(
-        self, entries: Sequence[Entry], analyzer: Analyzer, *, variants: int, nothing: str | None = None
+        self, entries: Sequence[Entry], analyzer: Analyzer, *, variants: int, idle: bool = False
     ) -> list[Example]:
-        """Play every clip through sampler and policy, in so many variants; what was played before is read.
-
-        ``nothing``: a kind of :data:`NOTHING` that is made of the clips and played instead.
-        """
+        """Play every clip through sampler and policy, in so many variants; what was played before is read."""
         name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}"
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:
-            store = self._store(entry, nothing)
+            store = self._store(entry, idle)
             kept = store.read_recordings(name) if store.is_there() else None
             if kept is None:
                 wanted.append(entry)
             else:
-                found[entry.path] = Example(NONE if nothing else entry.label, entry.subject, store, kept)
-        for number, clip in enumerate(self._clips(wanted, nothing, "sample")):
-            store = self._store(clip.entry, nothing)
+                found[entry.path] = Example(NONE if idle else entry.label, entry.subject, store, kept)
+        for number, clip in enumerate(self._clips(wanted, idle, "sample")):
+            store = self._store(clip.entry, idle)
             if not store.is_there():
                 store.write_frames(clip, self._spec)
             recordings = self._play(clip, store, analyzer, variants, number)

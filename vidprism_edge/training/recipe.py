@@ -40,15 +40,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     auxiliary: float = 0.5
     drop_expert: float = 0.15
     drop_spatial: float = 0.4
-    #: Share of the frozen encoder's features that are dropped: a hundred clips are soon known by heart.
-    drop_features: float = 0.3
     age_expert: float = 0.15
     #: Hybrid samples that a clip encodes each time: the others are hidden.
     hybrid_samples: int = 3
     #: Decisions of a clip that are learned from at once.
     decisions: int = 2
     box_shift: float = 0.2
-    box_scale: float = 0.45
+    box_scale: float = 0.25
     #: Turn in radians; width and height are stretched each by itself, as exponents of e.
     turn: float = 0.12
     stretch: float = 0.2

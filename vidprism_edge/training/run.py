@@ -18,7 +18,7 @@ from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import NONE, ModelSpec
-from vidprism_edge.training.prepare import NOTHING, Example, Preparer, default_cache, select
+from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.trainer import Progress, Trainer
 
@@ -88,6 +88,7 @@ def train(
         device=options.device,
         progress=progress,
         say=say,
+        begun=options.init is not None,
     )
     trainer.train()
     judged = None
@@ -126,8 +127,7 @@ def _prepare(
     if negatives:
         examples += preparer.record(negatives, net.analyzer, variants=recipe.variants)
     if options.none:
-        for nothing in NOTHING:
-            examples += preparer.record(data.entries[::IDLE_EVERY], net.analyzer, variants=1, nothing=nothing)
+        examples += preparer.record(data.entries[::IDLE_EVERY], net.analyzer, variants=1, idle=True)
     return examples
 
 

@@ -26,16 +26,12 @@ NOISE, STRONG = 0.008, 0.03
 LESSON_BATCH = 16
 
 
-def target_motion(frames: Tensor, previous: Tensor, grid: int, stds: Sequence[float]) -> Tensor:
-    """Frames [B, 3, S, S] as the analyzer gets them → what it should say of motion, [B, grid, grid], 0 … 1.
-
-    It grows with a cell's mean difference, slowly below the noise and fast above: x² / (x + noise), saturating.
-    """
-    difference = ((frames - previous).abs() * torch.tensor(stds, dtype=frames.dtype)[:, None, None]).mean(
-        1, True
-    )
-    mean = F.avg_pool2d(difference, frames.shape[-1] // grid)[:, 0]
-    return 1.0 - torch.exp(-mean * mean / (mean + NOISE) / STRONG)
+def target_motion(frame: Float, previous: Float, grid: int, stds: Sequence[float]) -> Float:
+    """Frames float32 [3, S, S] as the analyzer gets them → what it should say of motion, [grid, grid], 0 … 1."""
+    difference = (np.abs(frame - previous) * np.asarray(stds, np.float32)[:, None, None]).mean(axis=0)
+    cell = difference.shape[0] // grid
+    mean = difference.reshape(grid, cell, grid, cell).mean(axis=(1, 3))
+    return (1.0 - np.exp(-np.clip(mean - NOISE, 0.0, None) / STRONG)).astype(np.float32)
 
 
 def target_saliency(patches: npt.NDArray, grid: int) -> Float:
@@ -52,17 +48,18 @@ def target_saliency(patches: npt.NDArray, grid: int) -> Float:
 
 @dataclass(slots=True)
 class Lessons:
-    """Frames and their predecessors float32 [N, 3, S, S], with the target of saliency [N, g, g]."""
+    """Frames and their predecessors float32 [N, 3, S, S], with both targets [N, g, g]."""
 
     frames: Tensor
     previous: Tensor
     saliency: Tensor
+    motion: Tensor
 
 
 def make_lessons(spec: ModelSpec, stores: Sequence[ClipStore]) -> Lessons:
     """One lesson for each whole frame that the encoder has seen."""
     stream, grid = spec.streams["analyzer"], spec.analyzer_grid
-    parts: dict[str, list[Float]] = {"frames": [], "previous": [], "saliency": []}
+    parts: dict[str, list[Float]] = {"frames": [], "previous": [], "saliency": [], "motion": []}
     for store in stores:
         small = Scene(store.frames.shape[2], store.frames.shape[1], spec.fit)
         whole = Scene(store.info.width, store.info.height, spec.fit).whole
@@ -78,6 +75,7 @@ def make_lessons(spec: ModelSpec, stores: Sequence[ClipStore]) -> Lessons:
             parts["frames"].append(pair[0])
             parts["previous"].append(pair[1])
             parts["saliency"].append(target_saliency(patches, grid))
+            parts["motion"].append(target_motion(pair[0], pair[1], grid, stream.std))
     return Lessons(**{name: torch.from_numpy(np.stack(values)) for name, values in parts.items()})
 
 
@@ -85,13 +83,9 @@ def teach(
     analyzer: Analyzer,
     lessons: Lessons,
     recipe: Recipe,
-    stds: Sequence[float],
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> float:
-    """Train the analyzer in place → its last loss. Light and noise vary, and pictures are mirrored.
-
-    ``stds``: the analyzer's stream's. Motion is taught by the differences of the very frames that it is shown.
-    """
+    """Train the analyzer in place → its last loss. Light and noise vary, and pictures are mirrored."""
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(analyzer.parameters(), lr=3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=recipe.analyzer_steps)
@@ -104,8 +98,7 @@ def teach(
         shift = 0.2 * (2 * torch.rand(LESSON_BATCH, 1, 1, 1, generator=generator) - 1)
         pair = torch.stack((lessons.frames[pick], lessons.previous[pick])) * gain + shift
         pair = pair + 0.02 * torch.randn(pair.shape, generator=generator)
-        motion_target = target_motion(pair[0], pair[1], lessons.saliency.shape[-1], stds)
-        targets = torch.stack((lessons.saliency[pick], motion_target))
+        targets = torch.stack((lessons.saliency[pick], lessons.motion[pick]))
         if torch.rand((), generator=generator) < 0.5:
             pair, targets = pair.flip(-1), targets.flip(-1)
         saliency, motion = analyzer(pair[0], pair[1])

@@ -65,16 +65,20 @@ class Trainer:
         device: str = "cpu",
         progress: Progress = lambda *_: None,
         say: Callable[[str], None] = lambda _: None,
+        begun: bool = False,
     ) -> None:
-        """``folder`` keeps the state of an unfinished run; None: a killed run is lost."""
+        """``folder`` keeps the state of an unfinished run; None: a killed run is lost.
+
+        ``begun``: the network has learned something before, and its summary says where to look.
+        """
         self._net, self._recipe, self._folder, self._progress, self._say = net, recipe, folder, progress, say
         self._device = torch.device(device)
         self._examples = list(examples)
         self._maker, self._collator = ItemMaker(net.spec, recipe, mirror), Collator(net.spec)
         torch.manual_seed(recipe.seed)
         self._auxiliary = AuxiliaryHead(net.spec.width, len(net.spec.labels))
-        # a network that has learned something before says where to look
-        self._auxiliary.pool.load_state_dict(net.fusion.summary.state_dict())
+        if begun:
+            self._auxiliary.pool.load_state_dict(net.fusion.summary.state_dict())
         self._net.to(self._device)
         self._auxiliary.to(self._device)
         for name, parameter in net.named_parameters():
@@ -103,7 +107,8 @@ class Trainer:
             if first:
                 self._load_optimizer(optimizer)
             elif stage.joint and not any(s.joint for s in self._recipe.stages[:number]):
-                self._hand_over()
+                # fusion begins with what the temporal expert has learned to look at
+                self._net.fusion.summary.load_state_dict(self._auxiliary.pool.state_dict())
             for epoch in range(first, stage.epochs):
                 loss = self._epoch(number, stage, epoch, steps, optimizer)
                 self._say(f"stage {number + 1}, epoch {epoch + 1} of {stage.epochs}: loss {loss:.3f}")
@@ -112,14 +117,8 @@ class Trainer:
         for name, value in self._state().items():
             if name in self._average:
                 value.copy_(self._average[name])
-        if not any(stage.joint for stage in self._recipe.stages):
-            self._hand_over()
         self._net.eval()
         self._auxiliary.eval()
-
-    def _hand_over(self) -> None:
-        """Fusion begins with what the temporal expert has learned to look at."""
-        self._net.fusion.summary.load_state_dict(self._auxiliary.pool.state_dict())
 
     def _optimizer(self, stage: Stage) -> torch.optim.Optimizer:
         own, rest = [], []
@@ -137,13 +136,13 @@ class Trainer:
         )
 
     def _draw(self, stage: int, epoch: int) -> list[Example]:
-        """The epoch's examples in random order: every clip of an action, and as many of none as of two classes."""
+        """The epoch's examples in random order: every clip of an action, and as many of none as of a class."""
         rng = np.random.default_rng((self._recipe.seed, stage, epoch))
         actions = [e for e in self._examples if e.label != NONE]
         idle = [e for e in self._examples if e.label == NONE]
         if actions and idle:
             classes = len({e.label for e in actions})
-            count = min(len(idle), -(-2 * len(actions) // classes))
+            count = min(len(idle), -(-len(actions) // classes))
             idle = [idle[i] for i in rng.choice(len(idle), count, replace=False)]
         chosen = actions + idle
         return [chosen[i] for i in rng.permutation(len(chosen))]
@@ -192,8 +191,6 @@ class Trainer:
         weights = batch.weights / batch.weights.sum()
         slots = batch.temporal_slots
         if stage.joint:
-            batch.patches = F.dropout(batch.patches, self._recipe.drop_features)
-            batch.frames = F.dropout(batch.frames, self._recipe.drop_features)
             logits, tokens = forward_batch(self._net, batch)
             main = self._cross_entropy(logits, batch.labels, weights)
             # where the temporal expert is dropped, its own head has nothing to say
