@@ -190,8 +190,8 @@ def write_depth() -> list[str]:
     lines = ["", "## 27 actions before a depth camera", ""]
     lines += [
         f"UTD-MHAD depth, learned from subjects 1, 3 and 5, judged on {row['clips']} clips of 2, 4 and 6, one network "
-        f"for 27 classes, exported, ONNX Runtime: **{row['top1']:.1%}** (aim 85 %; the data's first paper says 66.1 % with "
-        f"four people to learn from), {row['macs_per_second'] / 1e6:.0f} million MACs a second of video."
+        f"for 27 classes, exported, ONNX Runtime: **{row['top1']:.1%}** (aim 85 %; the data's first paper says 66.1 % "
+        f"with four people to learn from), {row['macs_per_second'] / 1e6:.0f} million MACs a second of video."
     ]
     lines += ["", "```sh", f"{train}--no-none --recipe scripts/recipes/depth27.json {mirror}"]
     lines += ["vidprism-edge export --target onnx --checkpoint depth27.safetensors --output depth27.vpbundle"]
