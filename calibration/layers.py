@@ -73,16 +73,23 @@ def _trace_onnx(
 ) -> Iterator[tuple[Values, Values]]:
     import onnx
 
-    from vidprism_edge.calibration.quantise_onnx import run_inside
+    from vidprism_edge.calibration.quantise_onnx import find_activations, find_rounded, run_inside
 
     models = onnx.load(reference), onnx.load(converted)
     there = {name for node in models[1].graph.node for name in node.output}
-    layers = {
-        n.name: n.output[0] for n in models[0].graph.node if n.op_type in HEAVY_OPS and n.output[0] in there
-    }
-    runs = (run_inside(model, list(layers.values()), samples) for model in models)
+    heavy = [n for n in models[0].graph.node if n.op_type in HEAVY_OPS]
+    # an activation may have become part of its layer, whose own output is then gone
+    activations = find_activations(models[0], heavy)
+    outputs = {n.name: activations.get(n.name, n).output[0] for n in heavy}
+    layers = {name: output for name, output in outputs.items() if output in there}
+    rounded = find_rounded(models[1])
+    clipped = {name: rounded.get(o, o) if name in activations else o for name, o in layers.items()}
+    runs = (
+        run_inside(model, list(names.values()), samples)
+        for model, names in zip(models, (layers, clipped), strict=True)
+    )
     for exact, rough in zip(*runs, strict=True):
-        yield {n: exact[o] for n, o in layers.items()}, {n: rough[o] for n, o in layers.items()}
+        yield {n: exact[o] for n, o in layers.items()}, {n: rough[o] for n, o in clipped.items()}
 
 
 def _trace_openvino(

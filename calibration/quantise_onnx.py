@@ -87,12 +87,81 @@ def quantisable(model: onnx.ModelProto, recipe: GraphRecipe) -> list[onnx.NodePr
     return [n for n in model.graph.node if n.op_type in ops and n.name not in recipe.keep]
 
 
+def find_activations(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
+    """The Clip or Relu that alone reads what one of these nodes gives, by the node's name."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in model.graph.output}
+    found = {}
+    for node in nodes:
+        behind = readers.get(node.output[0], [])
+        if len(behind) == 1 and behind[0].op_type in ("Clip", "Relu") and node.output[0] not in outputs:
+            found[node.name] = behind[0]
+    return found
+
+
+def find_rounded(model: onnx.ModelProto) -> dict[str, str]:
+    """Values that a quantised graph rounds → their names after rounding and, where an activation is gone, clipping."""
+    quantised = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    back = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    return {name: back[integers] for name, integers in quantised.items() if integers in back}
+
+
+def correct_biases(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], recipe: GraphRecipe, samples: Sequence[Arrays]
+) -> onnx.ModelProto:
+    """Return the graph with what rounding the weights shifts on average taken off each convolution's bias.
+
+    A depthwise kernel has few weights a channel, whose rounding errors do not cancel: every value of the channel is
+    shifted by the error's sum times the input's mean, and the shifts of fifty layers add up.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    tensors = {t.name: t for t in copy.graph.initializer}
+    biased = [n for n in nodes if n.op_type == "Conv" and {*n.input[1:]} <= tensors.keys()]
+    if not biased:
+        return model
+    total: dict[str, npt.NDArray[np.float64]] = {}
+    for values in run_inside(model, [n.input[0] for n in biased], samples):
+        for name, value in values.items():
+            spread = tuple(i for i in range(value.ndim) if i != 1)
+            total[name] = total.get(name, 0.0) + value.mean(axis=spread, dtype=np.float64)
+    for node in biased:
+        weights = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
+        kernel = tuple(range(1, weights.ndim))
+        largest = np.abs(weights).max(axis=kernel if recipe.per_channel else None, keepdims=True)
+        step = np.maximum(largest, 1e-30) / 127
+        error = (np.round(weights / step) * step - weights).sum(axis=kernel[1:])
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        mean = (total[node.input[0]] / len(samples)).reshape(groups, -1)
+        shift = np.einsum("goi,gi->go", error.reshape(groups, -1, error.shape[1]), mean).reshape(-1)
+        bias = onnx.numpy_helper.to_array(tensors[node.input[2]]) if len(node.input) == 3 else 0.0
+        # equal biases of two layers may be one tensor: a corrected one is a tensor of its own
+        name = f"{node.name}.corrected_bias"
+        copy.graph.initializer.append(onnx.numpy_helper.from_array((bias - shift).astype(np.float32), name))
+        corrected = next(n for n in copy.graph.node if n.name == node.name)
+        corrected.input[:] = [*node.input[:2], name]
+    _drop_unread(copy)
+    return copy
+
+
+def _drop_unread(model: onnx.ModelProto) -> None:
+    read = {name for node in model.graph.node for name in node.input}
+    for tensor in [t for t in model.graph.initializer if t.name not in read]:
+        model.graph.initializer.remove(tensor)
+
+
 def quantise(
     model: onnx.ModelProto, recipe: GraphRecipe, samples: Sequence[Arrays], *, for_tensorrt: bool = False
 ) -> onnx.ModelProto:
     """Return the graph with Q/DQ pairs around the recipe's nodes: u8 activations, or s8 where symmetric, s8 weights.
 
-    ``for_tensorrt``: biases and outputs stay in floating point.
+    An activation that clips belongs to the layer before it: the integers cover what it lets through. Without it most of
+    the 256 levels stand for values that are cut off next, which costs a network of ReLU6 half its decibels.
+
+    ``for_tensorrt``: biases and outputs stay in floating point, activations are TensorRT's to fuse.
 
     A graph in which nothing is quantisable comes back as it is.
     """
@@ -105,7 +174,15 @@ def quantise(
         return model
     if not samples:
         raise UsageError("int8 needs calibration samples; give --calib-data")
-    ranges = observe(model, float_values(model, nodes), recipe, samples)
+    if recipe.correct_bias:
+        model = correct_biases(model, nodes, recipe, samples)
+        nodes = quantisable(model, recipe)
+    activations = {} if for_tensorrt else find_activations(model, nodes)
+    ranges = observe(model, float_values(model, [*nodes, *activations.values()]), recipe, samples)
+    for node in nodes:
+        if node.name in activations:
+            ranges[node.output[0]] = ranges[activations[node.name].output[0]]
+    nodes += activations.values()
     data = {n: (np.float32(low), np.float32(high)) for n, (low, high) in ranges.items()}
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -25,7 +25,8 @@ class GraphRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     The other fields count for int8 alone: ``per_channel`` for weights, ``symmetric`` and ``observer`` for activations
     (their range is all that was seen, all but the outermost, that of least squared error, or that of least
-    Kullback–Leibler divergence), and ``keep`` names nodes that stay in floating point.
+    Kullback–Leibler divergence), ``correct_bias`` takes off each layer's bias what rounding its weights shifts on
+    average, and ``keep`` names nodes that stay in floating point.
     """
 
     precision: Precision = "fp32"
@@ -36,6 +37,7 @@ class GraphRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     observer: Observer = "minmax"
     #: share of the values, in percent, that observer ``percentile`` keeps inside the range
     percentile: float = 99.99
+    correct_bias: bool = True
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.choice import compare, split
 from vidprism_edge.calibration.convert import convert
 from vidprism_edge.calibration.layers import compare_layers, worst_layers
-from vidprism_edge.calibration.quantise_onnx import quantise, run_inside
+from vidprism_edge.calibration.quantise_onnx import correct_biases, quantise, run_inside
 from vidprism_edge.calibration.recipes import ALL_OPS, GraphRecipe
 from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.engines import EngineOptions, load_engine
@@ -149,6 +149,69 @@ def test_an_outlier_channel_is_found_by_its_layer(bundle, tmp_path):
     info = convert("onnx", graph, tmp_path / "x.onnx", mended, samples, tmp_path / "mended")
     layers = compare_layers("onnx", tmp_path / "x.onnx", tmp_path / "mended" / info.file, samples)
     assert layers[2].sqnr_db > 20
+
+
+def relu6_graph(path):
+    """Two 3×3 depthwise convolutions with ReLU6; most of what the first one gives is cut off by it."""
+    rng = np.random.default_rng(0)
+    weights, nodes, last = [], [], "x"
+    for i in range(2):
+        kernel = rng.uniform(0.5, 2.5, (8, 1, 3, 3)).astype(np.float32) * (20.0 if i == 0 else 0.05)
+        bias = rng.standard_normal(8).astype(np.float32)
+        weights += [numpy_helper.from_array(kernel, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
+        nodes.append(helper.make_node(
+            "Conv", [last, f"w{i}", f"b{i}"], [f"y{i}"], name=f"conv{i}", group=8, pads=[1, 1, 1, 1]
+        ))  # fmt: skip
+        nodes.append(helper.make_node("Clip", [f"y{i}", "low", "high"], [f"z{i}"], name=f"clip{i}"))
+        last = f"z{i}"
+    weights += [numpy_helper.from_array(np.float32(v), n) for n, v in (("low", 0.0), ("high", 6.0))]
+    shape = [1, 8, 6, 6]
+    values = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("x", "y0", "z0", "y1", "z1")
+    ]
+    graph = helper.make_graph(nodes, "relu6", values[:1], values[4:], weights, value_info=values[1:4])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_integers_of_a_layer_cover_what_its_activation_lets_through(bundle, tmp_path, symmetric):
+    relu6_graph(tmp_path / "x.onnx")
+    model = onnx.load(tmp_path / "x.onnx")
+    rng = np.random.default_rng(1)
+    samples = [{"x": rng.standard_normal((1, 8, 6, 6)).astype(np.float32)} for _ in range(8)]
+    recipe = GraphRecipe(precision="int8", symmetric=symmetric)
+    made = quantise(model, recipe, samples)
+    assert symmetric or not any(n.op_type == "Clip" for n in made.graph.node)
+    scales = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+    behind = {n.input[0]: n for n in made.graph.node if n.op_type == "QuantizeLinear"}
+    first = behind.get("y0") or behind["z0"]
+    assert float(scales[first.input[1]]) <= 6.0 / 127 + 1e-6
+    graph = msgspec.structs.replace(bundle.graphs["head"], name="relu6")
+    info = convert("onnx", graph, tmp_path / "x.onnx", recipe, samples, tmp_path)
+    layers = compare_layers("onnx", tmp_path / "x.onnx", tmp_path / info.file, samples)
+    assert [layer.name for layer in layers] == ["conv0", "conv1"]
+    assert min(layer.sqnr_db for layer in layers) > 30
+
+
+def test_a_corrected_bias_takes_off_the_mean_error_of_rounded_weights(tmp_path):
+    relu6_graph(tmp_path / "x.onnx")
+    model = onnx.load(tmp_path / "x.onnx")
+    samples = [{"x": np.full((1, 8, 6, 6), 1.0, np.float32)}]
+    recipe = GraphRecipe(precision="int8")
+    nodes = [n for n in model.graph.node if n.op_type == "Conv"]
+    corrected = correct_biases(model, nodes, recipe, samples)
+    onnx.checker.check_model(corrected, full_check=True)
+    tensors = {t.name: numpy_helper.to_array(t) for t in corrected.graph.initializer}
+    assert not {"b0", "b1"} & set(tensors)
+    kernel = tensors["w0"]
+    step = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 127
+    shift = (np.round(kernel / step) * step - kernel).sum(axis=(1, 2, 3))
+    original = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert np.abs(shift).max() > 0.1
+    # every input is 1: with rounded weights and the corrected bias an inner value is what it was
+    assert np.allclose(tensors["conv0.corrected_bias"] + shift, original["b0"], atol=1e-4)
+    plain = quantise(model, msgspec.structs.replace(recipe, correct_bias=False), samples)
+    assert not any("corrected" in t.name for t in plain.graph.initializer)
 
 
 def test_values_inside_a_graph_are_those_of_the_graph(bundle, samples):
