@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("av")
+pytest.importorskip("onnx", reason="converting needs onnx")
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import onnx
 from made_clips import write_folder
 
 from vidprism_edge.bundle import Bundle, hash_file
@@ -91,6 +95,25 @@ def test_a_choice_is_a_recipe_that_repeats_it_byte_for_byte(tiny_bundle, clips, 
     assert chosen == repeated
 
 
+@pytest.mark.usefixtures("few")
+def test_a_choice_of_both_targets_repeats_byte_for_byte(tiny_bundle, clips, tmp_path):
+    """``auto`` once, its recipe twice: graphs and files, those that hold times apart, are the same."""
+    pytest.importorskip("nncf")
+    targets = ("onnx", "openvino")
+    first, _ = run(
+        tiny_bundle, tmp_path / "a", targets, PrecisionPlan("auto", data=clips, samples=8, threads=1)
+    )
+    recipe = Recipe.open(first.file("calibration/recipe.json"))
+    assert set(recipe.targets) == set(targets)
+    plan = PrecisionPlan(recipe=recipe, data=clips, samples=8, threads=1)
+    second, third = (run(tiny_bundle, tmp_path / name, targets, plan)[0] for name in ("b", "c"))
+    assert first.manifest.graphs == second.manifest.graphs
+    timed = {f"reports/precision.{kind}" for kind in ("json", "md", "png")}
+    untimed = {name: digest for name, digest in first.manifest.files.items() if name not in timed}
+    assert untimed.items() <= second.manifest.files.items()
+    assert (second.manifest.files, second.manifest.graphs) == (third.manifest.files, third.manifest.graphs)
+
+
 @pytest.mark.slow
 def test_every_graph_for_both_targets(tiny_bundle, clips, tmp_path):
     from vidprism_edge.export.verification import verify_bundle
@@ -120,6 +143,49 @@ def test_a_bad_recipe_is_caught_and_its_layer_named(tiny_bundle, clips, tmp_path
     ):
         run(tiny_bundle, tmp_path / "a", ("onnx",), plan)
     assert not (tmp_path / "a/.candidates").exists()
+
+
+def plant_outlier(folder: Path) -> tuple[str, str]:
+    """Make one channel between two convolutions of ``hybrid_encode`` 3000 times as large; what it computes stays.
+
+    Returns the names of both: the second one reads what 256 levels of a whole tensor cannot hold.
+    """
+    bundle = Bundle.open(folder)
+    info = bundle.graphs["hybrid_encode"]
+    model = onnx.load(folder / info.file)
+    convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+    first, second = next((a, b) for a in convolutions for b in convolutions if a.output[0] == b.input[0])
+    tensors = {t.name: t for t in model.graph.initializer}
+    larger = [(name, np.s_[0], 3000.0) for name in first.input[1:]]
+    for name, place, factor in (*larger, (second.input[1], np.s_[:, 0], 1 / 3000)):
+        value = onnx.numpy_helper.to_array(tensors[name]).copy()
+        value[place] *= np.float32(factor)
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(value, name))
+    onnx.save(model, folder / info.file)
+    changed = msgspec.structs.replace(info, sha256=hash_file(folder / info.file))
+    graphs = tuple(changed if g is info else g for g in bundle.manifest.graphs)
+    msgspec.structs.replace(bundle.manifest, graphs=graphs).write(folder)
+    return first.name, second.name
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_an_outlier_channel_is_caught_and_named_where_it_starts(tiny_bundle, clips, tmp_path, target):
+    if target == "openvino":
+        pytest.importorskip("nncf", reason="needs pip install 'vidprism-edge[quantise]'")
+    shutil.copytree(tiny_bundle, tmp_path / "planted")
+    planted = plant_outlier(tmp_path / "planted")
+    bad = {"hybrid_encode": GraphRecipe(precision="int8", ops=ALL_OPS)}
+    plan = PrecisionPlan(recipe=Recipe(targets={target: bad}), data=clips, samples=4, threads=1)
+    with pytest.raises(ParityError, match="signal to error ratio") as caught:
+        run(tmp_path / "planted", tmp_path / "a", (target,), plan)
+    assert caught.value.exit_code == 4
+    named = re.search(r"starts at layer ([^\s/]+)\S*\. Nothing was written", str(caught.value))
+    assert named is not None
+    assert named[1] in planted
+    # the same recipe on the network without it passes: it is the channel that was caught
+    mild = {"hybrid_encode": GraphRecipe(precision="int8")}
+    run(tiny_bundle, tmp_path / "b", (target,), replace(plan, recipe=Recipe(targets={target: mild})))
 
 
 def test_plain_openvino_needs_no_data_and_verifies(tiny_bundle, tmp_path):
