@@ -7,6 +7,12 @@ it into docs/results/precision.json.
     python scripts/measure_precision.py make --bundle FP32.vpbundle --data DIR --left-out S --work DIR
     python scripts/measure_precision.py time --data DIR --left-out S --work DIR --threads 1
     python scripts/measure_precision.py merge --work DIR
+
+``folds`` does all of it for the checkpoints ``foldS.safetensors`` of a folder, S the subject left out; it goes on
+where it was cut off; ``merge`` then takes every fold's work folder and adds their sum.
+
+    python scripts/measure_precision.py folds --checkpoints DIR --folds 1,2,3,4,5,6 --data DIR --work DIR
+    python scripts/measure_precision.py merge --work DIR --fresh
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -93,6 +101,7 @@ def make(options: argparse.Namespace) -> None:
         made.write(part)
         part.rename(folder)
         print(row, f"{time.process_time() - start:.0f} s of processor time", flush=True)
+    precision._check_graphs = real
 
 
 class Player:
@@ -169,16 +178,48 @@ def measure(options: argparse.Namespace) -> None:
     print(json.dumps(rows, indent=1))
 
 
+def folds(options: argparse.Namespace) -> None:
+    """Export, convert and play every fold; what is there of an earlier call is kept."""
+    for subject in options.folds.split(","):
+        work = options.work / f"fold{subject}"
+        work.mkdir(parents=True, exist_ok=True)
+        bundle = work / "exported.vpbundle"
+        if not bundle.exists():
+            checkpoint = options.checkpoints / f"fold{subject}.safetensors"
+            export = ("export", "--target", "onnx", "--checkpoint", str(checkpoint), "--output", str(bundle))
+            subprocess.run([sys.executable, "-m", "vidprism_edge.cli.main", *export], check=True)
+        part = argparse.Namespace(**{**vars(options), "bundle": bundle, "left_out": subject, "work": work})
+        make(part)
+        if not (work / f"times-{options.threads}.json").exists():
+            measure(part)
+
+
+def add_up(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each precision and engine over all subjects left out: counts are summed, times are medians."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["row"], row["engine"]), []).append(row)
+    counts, medians = ("clips", "right", "decisions", "agree"), ("ms_per_decision", "ratio", "size_bytes")
+    return [
+        {
+            **found[0],
+            **{name: sum(r[name] for r in found) for name in counts},
+            **{name: float(np.median([r[name] for r in found])) for name in medians},
+        }
+        for found in groups.values()
+    ]
+
+
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["preset"], row["left_out"], row["threads"], row["row"], row["engine"]
 
 
 def merge(options: argparse.Namespace) -> None:
     """Put the measured rows of a work folder into docs/results/precision.json."""
-    found = [json.loads(f.read_text()) for f in sorted(options.work.glob("times-*.json"))]
+    found = [json.loads(f.read_text()) for f in sorted(options.work.rglob("times-*.json"))]
     rows = [{**row, "preset": f["preset"], "left_out": f["left_out"]} for f in found for row in f["rows"]]
     file = RESULTS / "precision.json"
-    old = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    old = {"rows": []} if options.fresh or not file.is_file() else json.loads(file.read_text())
     # the first measurement of a row stays: fp32 is measured again beside a row that comes later
     every = {_key(r): r for r in [*reversed(rows), *old["rows"]]}
     ordered = sorted(
@@ -207,16 +248,17 @@ def write_table(told: dict[str, Any]) -> None:
         "A row with fewer clips was measured in a run of its own, beside fp32.",
         "Uniform rows are measured even where the accuracy gate would refuse them; `auto` is held to it.",
     ]
-    for preset, subject, threads in dict.fromkeys(
-        (r["preset"], r["left_out"], r["threads"]) for r in told["rows"]
-    ):
-        rows = [
-            r
-            for r in told["rows"]
-            if (r["preset"], r["left_out"], r["threads"]) == (preset, subject, threads)
-        ]
+    tables: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for r in told["rows"]:
+        tables.setdefault((r["preset"], f"subject {r['left_out']}", r["threads"]), []).append(r)
+    for preset, threads in dict.fromkeys((preset, threads) for preset, _, threads in tables):
+        rows = [r for r in told["rows"] if (r["preset"], r["threads"]) == (preset, threads)]
+        subjects = len({r["left_out"] for r in rows})
+        if subjects > 1:
+            tables = {(preset, f"each of {subjects} subjects in turn", threads): add_up(rows), **tables}
+    for (preset, subject, threads), rows in tables.items():
         plural = "" if threads == 1 else "s"
-        lines += ["", f"## {preset}, subject {subject} left out, {threads} thread{plural} a graph", ""]
+        lines += ["", f"## {preset}, {subject} left out, {threads} thread{plural} a graph", ""]
         lines += [
             "| precision | engine | ms a decision | speed | MB | top-1 | agreement |",
             "|---|---|---|---|---|---|---|",
@@ -227,7 +269,7 @@ def write_table(told: dict[str, Any]) -> None:
                 f"{r['size_bytes'] / 1e6:.1f} | {r['right']} of {r['clips']} | {r['agree']} of {r['decisions']} |"
             )
         for r in rows:
-            if r["row"] == "auto":
+            if r["row"] == "auto" and subject.startswith("subject"):
                 chosen = ", ".join(f"{name} {precision}" for name, precision in r["precisions"].items())
                 lines += ["", f"`auto` on {r['engine']}: {chosen}."]
     lines += [
@@ -246,7 +288,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=("make", "time", "merge"))
+    parser.add_argument("step", choices=("make", "time", "folds", "merge"))
+    parser.add_argument("--checkpoints", type=Path, help="folds: folder with foldS.safetensors")
+    parser.add_argument("--folds", default="1,2,3,4,5,6", help="folds: the subjects, separated by commas")
+    parser.add_argument("--fresh", action="store_true", help="merge: forget the rows measured before")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--left-out")
@@ -256,7 +301,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--rows", default=",".join(ROWS))
     options = parser.parse_args()
-    {"make": make, "time": measure, "merge": merge}[options.step](options)
+    {"make": make, "time": measure, "folds": folds, "merge": merge}[options.step](options)
 
 
 if __name__ == "__main__":
