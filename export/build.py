@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -25,14 +22,12 @@ from vidprism_edge.runtimes.engines.device_key import (
     find_engine_file,
     read_build,
 )
+from vidprism_edge.worker import Progress, follow_worker
 
 TARGET = "jetson"
 #: What CUDA, TensorRT's libraries and its builder take before the first graph, measured on no board: a lower bound.
 BASE_BYTES = 1 << 30
 WORKER = (sys.executable, "-m", "vidprism_edge.export.build_worker")
-
-#: (what, done, total)
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,37 +175,12 @@ def _label(graph: GraphInfo) -> str:
 
 def run_worker(command: Sequence[str], tell: Callable[[str], None]) -> WorkerResult:
     """Run one worker to its end and return its result. Raises :class:`EngineError` for whatever went wrong there."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        result, error = None, ""
-        try:
-            for line in process.stdout:
-                message = _read_message(line)
-                if "progress" in message:
-                    phase, done, total = message["progress"]
-                    tell(f"{phase} {done}/{total}")
-                elif "result" in message:
-                    result = msgspec.convert(message["result"], WorkerResult)
-                elif "error" in message:
-                    error = str(message["error"])
-        except BaseException:
-            process.kill()
-            raise
-        code = process.wait()
-    if code == 0 and result is not None:
-        return result
-    if code == -signal.SIGKILL:
+    end = follow_worker(command, lambda phase, done, total: tell(f"{phase} {done}/{total}"))
+    if end.code == 0 and end.result is not None:
+        return msgspec.convert(end.result, WorkerResult)
+    if end.code == -signal.SIGKILL:
         raise EngineError(
             "its process was killed, most likely because memory ran out; stop other programs, add swap, or give "
             "--workspace-mb less, and run the same command again: what is built is kept"
         )
-    raise EngineError(error or f"its process ended with code {code}; its messages above say why")
-
-
-def _read_message(line: str) -> dict[str, Any]:
-    """A worker's line; what a library printed there is no message."""
-    try:
-        message = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return message if isinstance(message, dict) else {}
+    raise EngineError(end.error or f"its process ended with code {end.code}; its messages above say why")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -14,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from vidprism_edge.bundle import Bundle, GraphInfo
-from vidprism_edge.errors import ParityError, VidPrismError
+from vidprism_edge.errors import ParityError
 from vidprism_edge.export.verification import compare_graph, find_tolerance
 from vidprism_edge.runtimes.engines import Engine, EngineOptions
+from vidprism_edge.worker import serve, tell_progress
 
 WARMUP_RUNS, TIMED_RUNS = 10, 50
 
@@ -92,21 +92,10 @@ def work(job: WorkerJob) -> WorkerResult:
     )
 
 
-def tell_progress(phase: str, done: int, total: int) -> None:
-    """One line for the process that watches."""
-    print(json.dumps({"progress": [phase, done, total]}), flush=True)
-
-
 def main() -> int:
     """Do the job of the file named on the command line."""
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=WorkerJob)
-    try:
-        result = work(job)
-    except VidPrismError as error:
-        print(json.dumps({"error": str(error), "exit_code": error.exit_code}), flush=True)
-        return error.exit_code
-    print(json.dumps({"result": msgspec.to_builtins(result)}), flush=True)
-    return 0
+    return serve(lambda: work(job))
 
 
 if __name__ == "__main__":

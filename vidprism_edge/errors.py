@@ -47,6 +47,12 @@ class SourceError(VidPrismError):
     """A camera, file or network stream cannot be read (exit code 1)."""
 
 
+def find_error(exit_code: int) -> type[VidPrismError]:
+    """The class of an error that another process of ours ended with, by its exit code."""
+    kinds = {kind.exit_code: kind for kind in VidPrismError.__subclasses__()}
+    return kinds.get(exit_code, VidPrismError) if exit_code != VidPrismError.exit_code else VidPrismError
+
+
 def known(kind: str, name: str, names: object) -> UsageError:
     """Return the error for an unknown ``name`` of a ``kind``, listing the known ``names``."""
     listed = ", ".join(sorted(str(n) for n in names))  # type: ignore[attr-defined]

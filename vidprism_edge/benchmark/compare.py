@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from vidprism_edge.benchmark.device.fingerprint import tell_differences
 from vidprism_edge.benchmark.request import SCENARIOS
-from vidprism_edge.benchmark.statistics import compare_samples, percentile_statistic
+from vidprism_edge.benchmark.statistics import (
+    Float,
+    compare_estimates,
+    estimate,
+    name_percentile,
+    percentile_statistic,
+)
 from vidprism_edge.benchmark.stopping import least_samples
 from vidprism_edge.benchmark.tell import as_request
 
@@ -33,16 +40,19 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Ratios second / first with 99 % intervals: below 1 the second is faster.
 
     ``ratios``: statistic → ``ratio``, ``low``, ``high``, ``verdict`` (``faster``, ``slower``, ``no difference seen``).
+    ``restarts_known``: both runs have several processes, so that the intervals know how these differ.
     """
-    one, two = first["samples"]["latency_ms"], second["samples"]["latency_ms"]
+    runs = [result["samples"] for result in (first, second)]
     scenario = SCENARIOS[as_request(first).scenario]
-    percentiles = sorted({50.0, 90.0, scenario.percentile or 90.0})
-    fewest = min(len(one), len(two))
-    ratios = {"mean": _ratio(*compare_samples(one, two, lambda values: float(np.mean(values))))}
-    for percentile in percentiles:
+    fewest = min(len(run["latency_ms"]) for run in runs)
+    statistics: dict[str, Callable[[Float], float]] = {"mean": lambda values: float(np.mean(values))}
+    for percentile in sorted({50.0, 90.0, scenario.percentile or 90.0}):
         if fewest >= least_samples(percentile):
-            found = compare_samples(one, two, percentile_statistic(percentile))
-            ratios[f"p{percentile:g}"] = _ratio(*found)
+            statistics[name_percentile(percentile)] = percentile_statistic(percentile)
+    ratios = {}
+    for name, statistic in statistics.items():
+        one, two = (estimate(run["latency_ms"], run["parts"], statistic) for run in runs)
+        ratios[name] = _ratio(*compare_estimates(one, two))
     stages = {
         name: {
             "first_ms": float(np.mean(first["samples"]["stages_ms"][name])),
@@ -54,6 +64,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         "different": tell_differing_flags(first, second),
         "measured": scenario.measured,
         "ratios": ratios,
+        "restarts_known": all(len(run["parts"]) > 1 for run in runs),
         "stages": dict(sorted(stages.items(), key=lambda item: -item[1]["first_ms"])),
     }
 

@@ -1,54 +1,53 @@
-"""One measurement from a request to its result: load, start the monitor, run the scenario, judge."""
+"""One measurement from a request to its result: run its parts, join them, judge."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from vidprism_edge.benchmark.device.fingerprint import describe_device
-from vidprism_edge.benchmark.device.monitor import Monitor
 from vidprism_edge.benchmark.device.nvml import Nvml
-from vidprism_edge.benchmark.device.tegrastats import TegraReader
-from vidprism_edge.benchmark.device.tree import Tree
+from vidprism_edge.benchmark.device.power import join_energy
 from vidprism_edge.benchmark.judge import judge
+from vidprism_edge.benchmark.part import Part, run_parts
 from vidprism_edge.benchmark.request import SCENARIOS, Request
-from vidprism_edge.benchmark.samples import Samples
-from vidprism_edge.benchmark.scenarios import RUN, Progress, Setting
+from vidprism_edge.benchmark.samples import Samples, join_samples
+from vidprism_edge.benchmark.scenarios import tell_rates
 from vidprism_edge.benchmark.start import measure_starts
-from vidprism_edge.benchmark.statistics import intervals_ms, name_percentile, summarise_ms
+from vidprism_edge.benchmark.statistics import (
+    intervals_ms,
+    name_percentile,
+    percentile_statistic,
+    summarise_ms,
+)
 from vidprism_edge.benchmark.streams import TimedPolicy
 from vidprism_edge.bundle import Bundle
-from vidprism_edge.report import peak_memory_bytes, resident_bytes
-from vidprism_edge.runtimes.engines import Engine, load_engines
+from vidprism_edge.worker import Progress
 
-SCHEMA = 2
+SCHEMA = 3
 
 
-def measure(
-    bundle: Bundle, request: Request, progress: Progress, *, tree: Tree | None = None
-) -> tuple[dict[str, Any], Samples]:
-    """Run a request → its result as JSON's types, and the raw samples. ``tree``: the kernel's files, for tests."""
-    nvml, tegra = Nvml.open(), TegraReader.start()
-    try:
-        device = describe_device(tree, nvml)
-        progress("start", 0, 1)
-        starts = measure_starts(bundle.root, request) if request.start else None
-        before = resident_bytes()
-        loading = time.perf_counter()
-        engines = load_engines(bundle, request.engine, request.options())
-        load_ms, loaded = (time.perf_counter() - loading) * 1e3, resident_bytes()
-        with Monitor(tree, nvml=nvml, tegra=tegra) as monitor:
-            setting = Setting(bundle, engines, request, monitor.now_s, progress)
-            cpu = time.process_time()
-            began_s = monitor.now_s()
-            samples = RUN[request.scenario](setting)
-            cpu = time.process_time() - cpu
-    finally:
-        for open_one in (nvml, tegra):
-            if open_one is not None:
-                open_one.close()
-    rows = [row for row in monitor.rows if row["t_s"] >= began_s]
+def measure(bundle: Bundle, request: Request, progress: Progress) -> tuple[dict[str, Any], Samples]:
+    """Run a request → its result as JSON's types, and the raw samples."""
+    nvml = Nvml.open()
+    device = describe_device(None, nvml)
+    if nvml is not None:
+        nvml.close()
+    progress("start", 0, 1)
+    starts = measure_starts(bundle.root, request) if request.start else None
+    parts = run_parts(bundle, request, progress)
+    first = parts[0]
+    starts_s = [part.born_s - first.born_s for part in parts]
+    samples = join_samples([part.samples for part in parts], starts_s)
+    samples.extra |= tell_rates(samples)
+    rows = [
+        row | {"t_s": round(row["t_s"] + start_s, 3)}
+        for part, start_s in zip(parts, starts_s, strict=True)
+        for row in part.rows
+    ]
     reasons = judge(samples.latency_ms, rows, samples.extra)
     result = {
         "schema": SCHEMA,
@@ -59,25 +58,33 @@ def measure(
         "measured": SCENARIOS[request.scenario].measured,
         "state_kept_between_queries": True,
         "headline": make_headline(request, samples),
-        **summarise(bundle, request, samples, setting.warmup),
-        "load": {
-            "total_ms": load_ms,
-            "graphs_ms": {name: engine.build_ms for name, engine in engines.items()},
-            "starts": starts,
-        },
-        "memory": {
-            "before_load_bytes": before,
-            "after_load_bytes": loaded,
-            "peak_bytes": peak_memory_bytes(),
-        },
-        "accelerator": tell_placement(engines, request.device),
-        "precisions": {name: engine.precision for name, engine in engines.items()},
-        "energy": monitor.energy(samples.pace_s),
-        "overhead": tell_overhead(samples, monitor.cpu_s, cpu),
+        "parts": tell_parts(parts, starts_s),
+        **summarise(bundle, request, samples, [part.warmup for part in parts]),
+        "load": {"total_ms": first.load_ms, "graphs_ms": first.graphs_ms, "starts": starts},
+        "memory": first.memory | {"peak_bytes": max(part.memory["peak_bytes"] for part in parts)},
+        "accelerator": first.accelerator,
+        "precisions": first.precisions,
+        "energy": join_energy([part.energy for part in parts], samples.parts),
+        "overhead": tell_overhead(
+            samples, sum(part.monitor_cpu_s for part in parts), sum(part.cpu_s for part in parts)
+        ),
         "device": device,
         "monitor": rows,
     }
     return result, samples
+
+
+def tell_parts(parts: Sequence[Part], starts_s: Sequence[float]) -> list[dict[str, Any]]:
+    """Each part's share of the run: when its clock began, its queries, and their mean and median."""
+    return [
+        {
+            "start_s": round(start_s, 3),
+            "queries": len(part.samples.latency_ms),
+            "mean": float(np.mean(part.samples.latency_ms)),
+            "p50": percentile_statistic(50)(np.asarray(part.samples.latency_ms)),
+        }
+        for part, start_s in zip(parts, starts_s, strict=True)
+    ]
 
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
@@ -91,15 +98,24 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def summarise(bundle: Bundle, request: Request, samples: Samples, warmup: list[float]) -> dict[str, Any]:
-    """The samples in numbers; the warm-up and its first query apart."""
+def summarise(
+    bundle: Bundle, request: Request, samples: Samples, warmups: Sequence[list[float]]
+) -> dict[str, Any]:
+    """The samples in numbers; the warm-ups of the parts and the first query of all apart."""
     from vidprism_edge.runtimes.streaming.session import always_on_macs
 
     percentiles, latency = request.percentiles, samples.latency_ms
     decisions = max(samples.decisions, 1)
     return {
-        "warmup": {"queries": len(warmup), "first_ms": warmup[0], "total_ms": sum(warmup)},
-        "latency_ms": {**summarise_ms(latency, percentiles), "intervals": intervals_ms(latency, percentiles)},
+        "warmup": {
+            "queries": sum(map(len, warmups)),
+            "first_ms": warmups[0][0],
+            "total_ms": sum(map(sum, warmups)),
+        },
+        "latency_ms": {
+            **summarise_ms(latency, percentiles),
+            "intervals": intervals_ms(latency, samples.parts, percentiles),
+        },
         "stages_ms": {name: summarise_ms(values, percentiles) for name, values in samples.stages_ms.items()},
         request.scenario: samples.extra or None,
         "queries": len(latency),
@@ -122,35 +138,6 @@ def make_headline(request: Request, samples: Samples) -> dict[str, Any]:
     if told["value"] is None:
         told["needs"] = summary["insufficient"][name]
     return told
-
-
-def tell_placement(engines: Mapping[str, Engine], asked: str) -> dict[str, Any]:
-    """Where the nodes of each graph run, and which fell back from the processor that was asked for.
-
-    ``nodes``: graph → processor → number (None where the engine does not count). ``fell_back``: graph → processor →
-    nodes. ``share``: of all nodes, those on the processor asked for; None, with the reason, where it is not known.
-    """
-    nodes, fell_back, unknown = {}, {}, []
-    there = counted = 0
-    for graph, engine in engines.items():
-        placed = engine.placement
-        nodes[graph] = {device: None if found is None else len(found) for device, found in placed.items()}
-        if len(placed) != 1 and (not placed or None in placed.values()):
-            unknown.append(graph)
-        others = {device: list(found) for device, found in placed.items() if found and not _is(device, asked)}
-        if others:
-            fell_back[graph] = others
-        for device, found in placed.items():
-            counted += len(found or "1")
-            there += len(found or "1") if _is(device, asked) else 0
-    reason = f"the engine does not say which nodes of {', '.join(unknown)} run where" if unknown else None
-    share = None if reason else there / max(counted, 1)
-    return {"asked": asked, "nodes": nodes, "fell_back": fell_back, "share": share, "reason": reason}
-
-
-def _is(device: str, asked: str) -> bool:
-    """Whether a processor is the one that was asked for; AUTO is any."""
-    return asked.upper() == "AUTO" or device.upper().partition(".")[0] == asked.upper().partition(".")[0]
 
 
 def clock_cost_s(times: int = 5_000, repeats: int = 5) -> float:

@@ -116,8 +116,9 @@ def _over_time(result: dict[str, Any], path: Path) -> None:
     figure, axes = _figure(
         result,
         "Latency over the run, and what the machine did meanwhile",
-        "Above: every query at the time it ended; a steady run shows no trend. Below: cores that other programs kept "
-        "busy, and the hottest sensor where the machine has one. Red: the machine throttled.",
+        "Above: every query at the time it ended; a steady run shows no trend. Dashed: a new process with engines "
+        "loaded afresh. Below: cores that other programs kept busy, and the hottest sensor where the machine has one. "
+        "Red: the machine throttled.",
         rows=2,
     )
     axes[0].plot(samples["at_s"], samples["latency_ms"], ".", color=_BLUE, markersize=3)
@@ -140,6 +141,8 @@ def _over_time(result: dict[str, Any], path: Path) -> None:
             0.995, 0.95, "this machine shows no temperature", transform=axes[1].transAxes, ha="right", va="top",
             fontsize=9, color=_TEXT, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )  # fmt: skip
+    for part in result.get("parts", [])[1:]:
+        axes[0].axvline(part["start_s"], color=_GREY, linestyle="--", linewidth=1)
     for row in rows:
         if row["throttled_by"]:
             for axis in axes:

@@ -36,8 +36,15 @@ def read_result(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{file} is not JSON: {error}; expected a result that benchmark --report wrote"
         ) from None
-    if not isinstance(result, dict) or not {"request", "samples", "latency_ms", "device"} <= result.keys():
-        raise UsageError(f"{file} is not a result with samples; write one with benchmark --report")
+    if not isinstance(result, dict) or not {"request", "latency_ms", "device"} <= result.keys():
+        raise UsageError(f"{file} is not a result; write one with benchmark --report FILE.json")
+    if "samples" not in result:
+        raise UsageError(
+            f"{file} is what --json prints, which leaves the samples out; give the file or the folder that --report "
+            "wrote, or measure again with --report FILE.json"
+        )
+    # results before schema 3 are of one process
+    result["samples"].setdefault("parts", [len(result["samples"]["latency_ms"])])
     return result
 
 

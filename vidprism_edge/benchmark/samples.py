@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,10 @@ class Query:
 
 @dataclass(slots=True)
 class Samples:
-    """Milliseconds a query: the whole and each stage; ``at_s``: when each ended, on the monitor's clock."""
+    """Milliseconds a query: the whole and each stage; ``at_s``: when each ended, on the monitor's clock.
+
+    ``parts``: how many of the queries each part of a run made, in order; empty until the parts are joined.
+    """
 
     latency_ms: list[float] = field(default_factory=list)
     at_s: list[float] = field(default_factory=list)
@@ -34,6 +38,7 @@ class Samples:
     entries: int = 0
     #: What a scenario alone has: drops, deadline misses, throughput.
     extra: dict[str, Any] = field(default_factory=dict)
+    parts: list[int] = field(default_factory=list)
 
     def add(self, query: Query, at_s: float) -> None:
         """Keep one query."""
@@ -59,4 +64,41 @@ class Samples:
 
     def raw(self) -> dict[str, Any]:
         """What a file keeps, from which every number of the report can be made again."""
-        return {"latency_ms": self.latency_ms, "at_s": self.at_s, "stages_ms": self.stages_ms}
+        return {
+            "latency_ms": self.latency_ms,
+            "at_s": self.at_s,
+            "stages_ms": self.stages_ms,
+            "parts": self.parts,
+        }
+
+
+#: What every part of a run has alike of a scenario's own; all else adds up.
+_ALIKE = ("workers", "threads_a_graph", "deadline_ms")
+
+
+def join_samples(parts: Sequence[Samples], starts_s: Sequence[float]) -> Samples:
+    """The samples of a run from those of its parts; ``starts_s``: when each part's clock began, on the run's."""
+    joined = Samples(parts=[len(part.latency_ms) for part in parts])
+    names = dict.fromkeys(name for part in parts for name in part.stages_ms)
+    for part, start_s in zip(parts, starts_s, strict=True):
+        joined.latency_ms += part.latency_ms
+        joined.at_s += [start_s + at for at in part.at_s]
+        for name in names:
+            spent = part.stages_ms.get(name, [0.0] * len(part.latency_ms))
+            joined.stages_ms.setdefault(name, []).extend(spent)
+        for name, runs in part.runs.items():
+            joined.runs[name] = joined.runs.get(name, 0) + runs
+        joined.macs += part.macs
+        joined.frames += part.frames
+        joined.decisions += part.decisions
+        joined.entries += part.entries
+        _add_extra(joined.extra, part.extra)
+    return joined
+
+
+def _add_extra(total: dict[str, Any], extra: dict[str, Any]) -> None:
+    for name, value in extra.items():
+        if isinstance(value, dict):
+            _add_extra(total.setdefault(name, {}), value)
+        else:
+            total[name] = value if name in _ALIKE else total.get(name, 0) + value

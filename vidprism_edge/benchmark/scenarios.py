@@ -19,17 +19,21 @@ from vidprism_edge.report import count_cores
 from vidprism_edge.runtimes.engines import Engine, load_engines
 from vidprism_edge.runtimes.streaming.feed import Feed
 from vidprism_edge.runtimes.streaming.source import Source, open_source
-
-Progress = Callable[[str, int, int], None]
+from vidprism_edge.worker import Progress
 
 
 @dataclass(slots=True)
 class Setting:
-    """What every scenario gets: the bundle, loaded engines, the request, the monitor's clock, a progress bar."""
+    """What every scenario gets: the bundle, loaded engines, the request, the monitor's clock, a progress bar.
+
+    ``queries`` and ``seconds``: the least that this part of the run has of both.
+    """
 
     bundle: Bundle
     engines: dict[str, Engine]
     request: Request
+    queries: int
+    seconds: float
     now_s: Callable[[], float]
     progress: Progress
     warmup: list[float] = field(default_factory=list)
@@ -50,16 +54,16 @@ class Setting:
 
 
 class Budget:
-    """Whether the profile's least number of queries and least time are both reached."""
+    """Whether the least number of queries and the least time are both reached."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._start = setting, time.perf_counter()
 
     def goes_on(self, done: int) -> bool:
         """Whether to issue another query; moves the progress bar."""
-        request = self._setting.request
-        self._setting.progress("queries", min(done, request.queries), request.queries)
-        return done < request.queries or time.perf_counter() - self._start < request.seconds
+        setting = self._setting
+        setting.progress("queries", min(done, setting.queries), setting.queries)
+        return done < setting.queries or time.perf_counter() - self._start < setting.seconds
 
 
 def warm_up(query: Callable[[], Query], setting: Setting) -> None:
@@ -167,9 +171,7 @@ def run_offline(setting: Setting) -> Samples:
         "workers": workers,
         "threads_a_graph": options.threads,
         "wall_s": spent,
-        "decisions_per_s": samples.decisions / spent,
-        "frames_per_s": samples.frames / spent,
-        "video_s_per_s": samples.frames * period / 1e9 / spent,
+        "video_s": samples.frames * period / 1e9,
     }
     return samples
 
@@ -219,10 +221,24 @@ def tell_streaming(
     return {
         "deadline_ms": deadline_ms,
         "missed": missed,
-        "missed_share": missed / max(len(samples.latency_ms), 1),
         "captured": changed.pop("read"),
         "dropped": {name.removeprefix("dropped "): n for name, n in changed.items() if n},
     }
+
+
+def tell_rates(samples: Samples) -> dict[str, float]:
+    """What follows from the sums of a scenario's own numbers, for the run as a whole."""
+    extra = samples.extra
+    if "wall_s" in extra:
+        wall_s = extra["wall_s"]
+        return {
+            "decisions_per_s": samples.decisions / wall_s,
+            "frames_per_s": samples.frames / wall_s,
+            "video_s_per_s": extra["video_s"] / wall_s,
+        }
+    if "missed" in extra:
+        return {"missed_share": extra["missed"] / max(len(samples.latency_ms), 1)}
+    return {}
 
 
 #: name → what runs it. The names and rules are those of :data:`~vidprism_edge.benchmark.request.SCENARIOS`.

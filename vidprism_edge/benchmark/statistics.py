@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from vidprism_edge.benchmark.stopping import estimate_percentile, least_samples
 
 Float = npt.NDArray[np.float64]
 
-#: Confidence of every interval, and how often the samples are drawn anew for one.
-INTERVAL, DRAWS = 0.99, 400
-#: Stretches that a run is cut into: samples near in time resemble each other, so stretches are drawn, not samples.
+#: Confidence of every interval.
+INTERVAL = 0.99
+#: Stretches that a run in one process is cut into.
 STRETCHES = 16
+#: Far below what a clock can tell.
+_LEAST_MS = 1e-9
 
 
 def name_percentile(percentile: float) -> str:
@@ -64,46 +68,78 @@ def show_percentile(summary: Mapping[str, Any], percentile: float) -> str:
     return "insufficient" if value is None else f"{value:.2f}"
 
 
-def draw_again(samples: Sequence[float] | Float, statistic: Callable[[Float], float], seed: int = 0) -> Float:
-    """Bootstrap by stretches: the statistic of each of ``DRAWS`` runs made of stretches of this one [DRAWS].
-
-    Stretches are moving blocks of consecutive samples, so that drift and bursts widen what comes out.
-    """
-    values = np.asarray(samples, np.float64)
-    length = max(1, len(values) // STRETCHES)
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, len(values) - length + 1, (DRAWS, -(-len(values) // length)))
-    offsets = np.arange(length)
-    return np.array([statistic(values[(row[:, None] + offsets).ravel()[: len(values)]]) for row in starts])
-
-
-def interval(drawn: Float) -> tuple[float, float]:
-    """The interval with confidence ``INTERVAL`` from what :func:`draw_again` gave."""
-    tail = (1 - INTERVAL) / 2
-    return float(np.quantile(drawn, tail)), float(np.quantile(drawn, 1 - tail))
-
-
 def percentile_statistic(percentile: float) -> Callable[[Float], float]:
     """The percentile by nearest rank as a function of unordered samples."""
     return lambda values: nearest_rank(np.sort(values), percentile)
 
 
-def intervals_ms(samples_ms: Sequence[float], percentiles: Sequence[float]) -> dict[str, list[float]]:
-    """Confidence intervals of the mean and of every percentile that the samples carry."""
+@lru_cache(maxsize=256)
+def student_t(freedom: float) -> float:
+    """Student's t for ``INTERVAL``, two-sided, with so many degrees of freedom (1 or more, whole or not)."""
+    # with t = √ν · tan θ, the density of θ is cos^(ν-1) θ on a quarter circle
+    edges = np.linspace(0, np.pi / 2, 50_001)
+    weights = np.cos((edges[:-1] + edges[1:]) / 2) ** (freedom - 1)
+    cumulated = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
+    return float(np.sqrt(freedom) * np.tan(np.interp(INTERVAL, cumulated, edges)))
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A statistic of a run, and what is known of its error: natural logarithms, so that errors are shares."""
+
+    log: float
+    error: float
+    freedom: int
+
+
+def cut(samples: Sequence[float], parts: Sequence[int]) -> list[Float]:
+    """The samples of each part; those of a run in one process as ``STRETCHES`` stretches.
+
+    Neighbours resemble each other and so do the samples of one process: a part is one draw, whatever its length.
+    """
+    values = np.asarray(samples, np.float64)
+    if len(parts) > 1:
+        return np.split(values, np.cumsum(parts)[:-1])
+    return np.array_split(values, min(STRETCHES, len(values)))
+
+
+def estimate(
+    samples: Sequence[float], parts: Sequence[int], statistic: Callable[[Float], float]
+) -> Estimate:
+    """The statistic of all samples, with the error that its spread over the parts implies; two parts or more."""
+    pieces = cut(samples, parts)
+    logs = np.log(np.maximum([statistic(piece) for piece in pieces], _LEAST_MS))
+    whole = max(statistic(np.asarray(samples, np.float64)), _LEAST_MS)
+    return Estimate(float(np.log(whole)), float(logs.std(ddof=1)) / len(pieces) ** 0.5, len(pieces) - 1)
+
+
+def intervals_ms(
+    samples_ms: Sequence[float], parts: Sequence[int], percentiles: Sequence[float]
+) -> dict[str, list[float]]:
+    """Where 99 of 100 repeated runs have their mean, and every percentile that the samples carry.
+
+    A repetition is off by an error of its own, hence √2.
+    """
     if len(samples_ms) < STRETCHES:
         return {}
     statistics: dict[str, Callable[[Float], float]] = {"mean": lambda values: float(values.mean())}
     for percentile in percentiles:
         if len(samples_ms) >= least_samples(percentile):
             statistics[name_percentile(percentile)] = percentile_statistic(percentile)
-    return {name: list(interval(draw_again(samples_ms, of))) for name, of in statistics.items()}
+    found = {}
+    for name, statistic in statistics.items():
+        one = estimate(samples_ms, parts, statistic)
+        half = student_t(one.freedom) * 2**0.5 * one.error
+        found[name] = [float(np.exp(one.log - half)), float(np.exp(one.log + half))]
+    return found
 
 
-def compare_samples(
-    first: Sequence[float], second: Sequence[float], statistic: Callable[[Float], float]
-) -> tuple[float, float, float]:
-    """The ratio second / first of a statistic, and its confidence interval."""
-    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    ratios = draw_again(two, statistic, seed=1) / np.maximum(draw_again(one, statistic, seed=2), 1e-12)
-    low, high = interval(ratios)
-    return statistic(two) / max(statistic(one), 1e-12), low, high
+def compare_estimates(first: Estimate, second: Estimate) -> tuple[float, float, float]:
+    """The ratio second / first, and its interval by Welch's t."""
+    one, two = first.error**2, second.error**2
+    half = 0.0
+    if one + two > 0:
+        freedom = (one + two) ** 2 / (one**2 / first.freedom + two**2 / second.freedom)
+        half = student_t(freedom) * (one + two) ** 0.5
+    difference = second.log - first.log
+    return tuple(float(np.exp(difference + side)) for side in (0.0, -half, half))  # type: ignore[return-value]

@@ -25,13 +25,20 @@ def tell_headline(result: dict[str, Any]) -> str:
 
 
 def tell_interval(result: dict[str, Any]) -> str:
-    """Where a repetition is expected, for the statistics that the samples carry."""
+    """Where a repetition is expected, for the statistics that the samples carry, and what that is known from."""
     told = [
         f"{name} {low:.2f} to {high:.2f}"
         for name, (low, high) in result["latency_ms"].get("intervals", {}).items()
         if name in ("mean", "p50", "p90", "p99")
     ]
-    return f"99 % intervals (ms): {', '.join(told)}" if told else "99 % intervals: too few samples"
+    if not told:
+        return "99 % intervals: too few samples"
+    medians = [part["p50"] for part in result.get("parts", [])]
+    if len(medians) < 2:
+        known = "of one process: it knows nothing of restarts, profile normal does"
+    else:
+        known = f"from {len(medians)} processes with medians of {min(medians):.2f} to {max(medians):.2f}"
+    return f"99 % of repeated runs (ms): {', '.join(told)}; {known}"
 
 
 def tell_scenario(result: dict[str, Any]) -> str | None:

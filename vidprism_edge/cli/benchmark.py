@@ -214,9 +214,10 @@ def compare_reports(first: Path, second: Path, *, allow_different: bool, as_json
     for name, row in found["stages"].items():
         table.add_row(name, "", f"{row['first_ms']:.2f} → {row['second_ms']:.2f} ms", "mean, no interval")
     differing = "; ".join(found["different"]) or "none: a repetition"
-    print_table(
-        table, f"flags that differ: {differing}", *(f"NOT COMPARABLE: {reason}" for reason in reasons)
-    )
+    notes = [f"flags that differ: {differing}", *(f"NOT COMPARABLE: {reason}" for reason in reasons)]
+    if not found["restarts_known"]:
+        notes.append("a run of one process is compared: the intervals know nothing of restarts; profile normal does")
+    print_table(table, *notes)
 
 
 def draw_report(folder: Path) -> None:

@@ -30,6 +30,7 @@ class Monitor:
         nvml: Nvml | None = None,
         tegra: TegraReader | None = None,
         period_s: float = PERIOD_S,
+        limits: dict[str, float] | None = None,
     ) -> None:
         self._tree, self._nvml, self._tegra, self._period_s = tree or Tree(), nvml, tegra, period_s
         self.rows: list[dict[str, Any]] = []
@@ -41,17 +42,20 @@ class Monitor:
         if tegra is not None and not any(meter.covers == "whole board" for meter in meters):
             meters.insert(0, tegra)
         self._counts = [EnergyCount(meter) for meter in self._choose(meters)]
-        self._limits: dict[str, float] = {}
-        self._born = 0.0
+        #: What the machine's limits were before the run; None: as they are when the monitor starts.
+        self._limits = limits
+        #: When the clock began, on that of :func:`time.perf_counter`.
+        self.born_s = 0.0
 
     def _choose(self, meters: list[Meter]) -> list[Meter]:
         """The one to trust most, and the GPU's own beside it."""
         return meters[:1] + ([self._nvml] if self._nvml is not None else [])
 
     def __enter__(self) -> Monitor:
-        self._limits = read_limits(self._tree)
+        if self._limits is None:
+            self._limits = read_limits(self._tree)
         self._load = LoadMeter(self._tree)
-        self._born = time.perf_counter()
+        self.born_s = time.perf_counter()
         for count in self._counts:
             count.sample(0.0)
         self._thread.start()
@@ -66,7 +70,7 @@ class Monitor:
 
     def now_s(self) -> float:
         """Seconds since the start: the clock of ``rows``."""
-        return time.perf_counter() - self._born
+        return time.perf_counter() - self.born_s
 
     def _watch(self) -> None:
         while not self._stop.wait(self._period_s):
@@ -77,7 +81,7 @@ class Monitor:
         """Append one row. A file that vanished or a library that fails leaves its entry out."""
         at, load = self.now_s(), self._load.read()
         temperatures, clocks = read_temperatures(self._tree), read_clocks(self._tree)
-        throttled = tell_throttled(self._limits, read_limits(self._tree))
+        throttled = tell_throttled(self._limits or {}, read_limits(self._tree))
         if self._tegra is not None and self._tegra.latest is not None:
             temperatures = temperatures or self._tegra.latest.temperatures_c
             clocks = clocks or self._tegra.latest.clocks_hz

@@ -5,7 +5,7 @@ Counters (RAPL, some GPUs) give joules; meters give watts, which are summed over
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -175,6 +175,23 @@ class EnergyCount:
             )
             return {"value": None, "average_w": None, "reason": implausible, **told}
         return {"value": average * pace_s, "average_w": average, "reason": None, **told}
+
+
+def join_energy(parts: Sequence[dict[str, Any]], queries: Sequence[int]) -> dict[str, Any]:
+    """The energy a query of a whole run from :meth:`EnergyCount.result` of its parts, by their numbers of queries.
+
+    What one part could not measure, the run does not have: that part's reason is the run's.
+    """
+    lacking = next((part for part in parts if part["value"] is None), None)
+    if lacking is not None:
+        return lacking
+    joined = dict(parts[0])
+    for name in ("value", "average_w"):
+        joined[name] = sum(part[name] * n for part, n in zip(parts, queries, strict=True)) / sum(queries)
+    if "others" in joined:
+        meters = zip(*(part["others"] for part in parts), strict=True)
+        joined["others"] = [join_energy(meter, queries) for meter in meters]
+    return joined
 
 
 def no_energy(reason: str) -> dict[str, Any]:
