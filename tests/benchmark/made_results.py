@@ -60,6 +60,7 @@ def make_result(
         "streaming": {"deadline_ms": 30.0, "missed": 5, "missed_share": 0.02, "captured": 1920,
                       "dropped": {"overrun": 12}, "decisions_due": count},
     }.get(scenario, {})  # fmt: skip
+    samples.parts = [count]
     reasons = (
         []
         if throttled_s is None
@@ -67,7 +68,7 @@ def make_result(
     )
     latency = summarise_ms(samples.latency_ms, request.percentiles)
     result = {
-        "schema": 2,
+        "schema": 3,
         "request": request,
         "bundle": {"preset": "nano", "graphs": {"head": "00"}, "trained": False, "random_weights": True, "hop_s": 0.5},
         "valid": not reasons,
@@ -76,7 +77,7 @@ def make_result(
         "state_kept_between_queries": True,
         "headline": make_headline(request, samples),
         "warmup": {"queries": 5, "first_ms": 80.0, "total_ms": 200.0},
-        "latency_ms": {**latency, "intervals": intervals_ms(samples.latency_ms, request.percentiles)},
+        "latency_ms": {**latency, "intervals": intervals_ms(samples.latency_ms, [count], request.percentiles)},
         "stages_ms": {name: summarise_ms(values, request.percentiles) for name, values in samples.stages_ms.items()},
         scenario: samples.extra or None,
         "queries": count,

@@ -11,14 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from vidprism_edge.benchmark import measure as measuring
 from vidprism_edge.benchmark import scenarios
 from vidprism_edge.benchmark.camera import PacedCamera
+from vidprism_edge.benchmark.device.power import join_energy
 from vidprism_edge.benchmark.judge import STEADY, judge_camera, judge_steady
 from vidprism_edge.benchmark.measure import clock_cost_s, measure, tell_overhead
-from vidprism_edge.benchmark.request import PROFILES, SCENARIOS, Request
-from vidprism_edge.benchmark.samples import Query, Samples
-from vidprism_edge.benchmark.scenarios import RUN, tell_streaming
+from vidprism_edge.benchmark.placement import tell_placement
+from vidprism_edge.benchmark.request import PROFILES, SCENARIOS, Profile, Request
+from vidprism_edge.benchmark.samples import Query, Samples, join_samples
+from vidprism_edge.benchmark.scenarios import RUN, tell_rates, tell_streaming
 from vidprism_edge.benchmark.start import forget, measure_starts
 from vidprism_edge.benchmark.streams import MemorySource, keep_in_memory
 from vidprism_edge.benchmark.tell import tell_fallback
@@ -141,14 +142,14 @@ def test_nodes_that_fall_back_are_named():
         "spatial": SimpleNamespace(placement={"CUDA": ("Conv a", "Conv b", "Relu c"), "CPU": ("Resize d",)}),
         "head": SimpleNamespace(placement={"CUDA": None}),
     }
-    told = measuring.tell_placement(engines, "cuda")
+    told = tell_placement(engines, "cuda")
     assert told["nodes"] == {"spatial": {"CUDA": 3, "CPU": 1}, "head": {"CUDA": None}}
     assert told["fell_back"] == {"spatial": {"CPU": ["Resize d"]}}
     assert told["share"] == 0.8
     text = tell_fallback({"accelerator": told})
     assert text == "80% of the nodes ran on cuda; fell back: 1 of spatial on CPU (Resize)"
     engines["fusion"] = SimpleNamespace(placement={"GPU.0": None, "CPU": None})
-    told = measuring.tell_placement(engines, "AUTO")
+    told = tell_placement(engines, "AUTO")
     assert (told["share"], told["reason"]) == (
         None,
         "the engine does not say which nodes of fusion run where",
@@ -159,7 +160,7 @@ def test_a_live_source_is_refused(monkeypatch):
     source = SlowSource(0.0)
     source.live = True
     monkeypatch.setattr(scenarios, "open_source", lambda *_, **__: source)
-    setting = scenarios.Setting(None, {}, Request(source="0"), time.perf_counter, print)
+    setting = scenarios.Setting(None, {}, Request(source="0"), 1, 0.0, time.perf_counter, print)
     with pytest.raises(UsageError, match="'0' is live and paces itself"):
         setting.open()
 
@@ -191,7 +192,7 @@ def test_misses_and_drops_are_those_of_the_measured_stretch():
         samples, 25.0, {"read": 7, "dropped overrun": 2}, {"read": 107, "dropped overrun": 5}
     )
     assert told == {
-        "deadline_ms": 25.0, "missed": 2, "missed_share": 0.5, "captured": 100, "dropped": {"overrun": 3},
+        "deadline_ms": 25.0, "missed": 2, "captured": 100, "dropped": {"overrun": 3},
     }  # fmt: skip
 
 
@@ -215,6 +216,52 @@ def test_a_stage_that_comes_later_cost_nothing_before():
         samples.add(Query(latency, stages, macs=i + 5), float(i))
     assert samples.stages_ms == {"a": [1.0, 1.0, 0.0], "b": [0.0, 2.0, 2.0]}
     assert samples.macs == 18
+
+
+def test_a_run_of_several_parts_is_of_several_processes(tiny_bundle, monkeypatch):
+    """The clock of the whole goes on, no query is lost between parts, and each loads its engines afresh."""
+    monkeypatch.setitem(PROFILES, "rapid", Profile(dict.fromkeys(SCENARIOS, 5), 0.0, parts=2))
+    told = []
+    request = Request(profile="rapid", source=SOURCE, percentiles=(50.0,), start=False)
+    result, samples = measure(Bundle.open(tiny_bundle), request, lambda what, *_: told.append(what))
+    assert samples.parts == [3, 3]
+    assert [part["queries"] for part in result["parts"]] == samples.parts
+    assert result["parts"][0]["start_s"] == 0.0 < result["parts"][1]["start_s"]
+    assert samples.at_s == sorted(samples.at_s)
+    assert samples.at_s[3] > result["parts"][1]["start_s"] > samples.at_s[2]
+    assert result["queries"] == result["decisions"] == 6
+    assert told[-1].startswith("part 2 of 2, ")
+
+
+def test_a_part_that_fails_ends_the_run_with_its_error(tiny_bundle, monkeypatch):
+    monkeypatch.setitem(PROFILES, "rapid", Profile(dict.fromkeys(SCENARIOS, 5), 0.0, parts=2))
+    with pytest.raises(UsageError, match="unknown engine"):
+        measure(
+            Bundle.open(tiny_bundle), Request(profile="rapid", engine="none", start=False), lambda *_: None
+        )
+
+
+def test_parts_are_joined_in_order():
+    parts = []
+    for level in (1.0, 2.0):
+        part = Samples(extra={"workers": 2, "wall_s": 4.0, "video_s": level, "dropped": {"overrun": 1}})
+        for i in range(4):
+            part.add(Query(level, {"a": level} if level == 1.0 else {"b": level}, frames=3), float(i))
+        parts.append(part)
+    joined = join_samples(parts, [0.0, 10.0])
+    assert joined.latency_ms == [1.0] * 4 + [2.0] * 4
+    assert joined.at_s == [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]
+    assert joined.stages_ms == {"a": [1.0] * 4 + [0.0] * 4, "b": [0.0] * 4 + [2.0] * 4}
+    assert joined.extra == {"workers": 2, "wall_s": 8.0, "video_s": 3.0, "dropped": {"overrun": 2}}
+    assert tell_rates(joined)["frames_per_s"] == 24 / 8
+    assert tell_rates(joined)["decisions_per_s"] == joined.decisions / 8
+
+
+def test_energy_is_that_of_all_queries_or_says_what_a_part_lacks():
+    one, two = ({"value": v, "average_w": 2 * v, "reason": None, "unit": "J per query"} for v in (1.0, 4.0))
+    assert join_energy([one, two], [2, 1]) == one | {"value": 2.0, "average_w": 4.0}
+    lacking = {"value": None, "average_w": None, "reason": "no meter"}
+    assert join_energy([one, lacking], [1, 1]) == lacking
 
 
 @pytest.mark.parametrize("up", [True, False])

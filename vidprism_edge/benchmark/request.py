@@ -63,7 +63,9 @@ class Profile:
     parts: int = 1
 
 
-def _profile(single: int, multi: int, offline: int, streaming: int, seconds: float, parts: int = 1) -> Profile:
+def _profile(
+    single: int, multi: int, offline: int, streaming: int, seconds: float, parts: int = 1
+) -> Profile:
     return Profile(dict(zip(SCENARIOS, (single, multi, offline, streaming), strict=True)), seconds, parts)
 
 

@@ -103,9 +103,7 @@ def cut(samples: Sequence[float], parts: Sequence[int]) -> list[Float]:
     return np.array_split(values, min(STRETCHES, len(values)))
 
 
-def estimate(
-    samples: Sequence[float], parts: Sequence[int], statistic: Callable[[Float], float]
-) -> Estimate:
+def estimate(samples: Sequence[float], parts: Sequence[int], statistic: Callable[[Float], float]) -> Estimate:
     """The statistic of all samples, with the error that its spread over the parts implies; two parts or more."""
     pieces = cut(samples, parts)
     logs = np.log(np.maximum([statistic(piece) for piece in pieces], _LEAST_MS))

@@ -216,7 +216,9 @@ def compare_reports(first: Path, second: Path, *, allow_different: bool, as_json
     differing = "; ".join(found["different"]) or "none: a repetition"
     notes = [f"flags that differ: {differing}", *(f"NOT COMPARABLE: {reason}" for reason in reasons)]
     if not found["restarts_known"]:
-        notes.append("a run of one process is compared: the intervals know nothing of restarts; profile normal does")
+        notes.append(
+            "a run of one process is compared: the intervals know nothing of restarts; profile normal does"
+        )
     print_table(table, *notes)
 
 

@@ -55,7 +55,9 @@ def machine() -> Iterator[Finding]:
     memory_gib = psutil.virtual_memory().total / 1024**3
     board = _read("/proc/device-tree/model")
     name = board or _field("/proc/cpuinfo", "model name") or platform.processor() or "unknown processor"
-    yield Finding("machine", "ok", f"{name}, {platform.machine()}, {count_cores()} cores, {memory_gib:.1f} GiB")
+    yield Finding(
+        "machine", "ok", f"{name}, {platform.machine()}, {count_cores()} cores, {memory_gib:.1f} GiB"
+    )
     l4t = _read("/etc/nv_tegra_release").partition(", GCID")[0].lstrip("# ")
     try:
         system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
@@ -163,7 +165,7 @@ def opencv() -> Iterator[Finding]:
     built = cv2.getBuildInformation()
     gui = _build_line(built, "GUI") or "NONE"
     gstreamer = (_build_line(built, "GStreamer") or "NO").startswith("YES")
-    text = f"{cv2.__version__}, GUI {gui}, GStreamer {'yes' if gstreamer else 'no'}"
+    text = f"{cv2.__version__} at {cv2.__file__}, GUI {gui}, GStreamer {'yes' if gstreamer else 'no'}"
     if gui.upper() == "NONE":
         advice = "a headless build: `run --video FILE` writes what it sees; for a window, pip install opencv-python"
         yield Finding("opencv", "warn", text, advice)
@@ -187,6 +189,18 @@ def video() -> Iterator[Finding]:
         yield Finding(
             "video", "warn", text, "H.264 files and streams cannot be read: install PyAV from its wheel"
         )
+
+
+def gstreamer() -> Iterator[Finding]:
+    """Report ``gst-launch-1.0``, which reads CSI cameras and decodes in hardware, never through OpenCV."""
+    path = shutil.which("gst-launch-1.0")
+    if path is None:
+        advice = (
+            "needed for gst: sources such as a Jetson's CSI camera alone: apt-get install gstreamer1.0-tools"
+        )
+        yield Finding("gstreamer", "warn", "no gst-launch-1.0 on PATH", advice)
+    else:
+        yield Finding("gstreamer", "ok", path)
 
 
 def cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
@@ -243,7 +257,7 @@ def disk() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    machine, python, native, engines, opencv, video, cameras, display, disk,
+    machine, python, native, engines, opencv, video, gstreamer, cameras, display, disk,
 )  # fmt: skip
 
 
