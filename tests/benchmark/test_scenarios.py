@@ -289,7 +289,7 @@ def test_a_start_that_fails_says_why(tmp_path):
 
 def test_a_clocks_cost_is_small_and_counted(monkeypatch):
     assert 0 <= clock_cost_s() < 20e-6
-    monkeypatch.setattr(measuring, "clock_cost_s", lambda: 1e-6)
+    monkeypatch.setattr("vidprism_edge.benchmark.measure.clock_cost_s", lambda: 1e-6)
     told = tell_overhead(SimpleNamespace(entries=3000), monitor_cpu_s=0.002, cpu_s=1.0)
     assert told["share"] == pytest.approx(0.005)
 
