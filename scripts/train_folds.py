@@ -171,7 +171,7 @@ def write_parts() -> list[str]:
     lines[-1] += "dropped at random; passes share weights."
     lines += ["", "| | mean top-1 | spread | lowest |", "|---|---|---|---|"]
     for name in folds[0]["top1"]:
-        found = [f["top1"][name] for f in folds]
+        found = [f["top1"][name] for f in folds if name in f["top1"]]
         lines.append(f"| {name} | {mean(found):.1%} | {pstdev(found):.1%} | {min(found):.1%} |")
     command = "python scripts/ablate_folds.py --work WORK --data DATA"
     return [*lines, "", "```sh", command, "```"]

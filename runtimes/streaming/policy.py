@@ -27,6 +27,9 @@ MOTION_MEMORY = 0.95
 #: A region reaches so many standard deviations of its map's mass, and so many cells more: a hand that reaches out
 #: of the picture says less than a picture that is a little coarser.
 SPREADS, MARGIN_CELLS = 6.0, 3.0
+#: A moving region has at least this share of the picture's shorter side: it is chosen when a hand begins to move, and
+#: must still hold the person when the arm is stretched out.
+LEAST_MOVING = 0.75
 #: Maps that show motion before a first region is chosen: one alone shows a hand and not where it goes.
 FIRST_MAPS = 3
 
@@ -216,7 +219,9 @@ class ContentPolicy:
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
         self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
         self._moved = motion if self._moved is None else np.maximum(MOTION_MEMORY * self._moved, motion)
-        box = locate(self._moved, self._small, self._smallest("temporal"), self._wanted_motion_box)
+        least = round(LEAST_MOVING * min(self._small.width, self._small.height))
+        smallest = max(self._smallest("temporal"), least)
+        box = locate(self._moved, self._small, smallest, self._wanted_motion_box)
         self._moving_maps += box is not None
         if self._moving_maps >= FIRST_MAPS:
             self._wanted_motion_box = box
