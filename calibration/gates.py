@@ -91,23 +91,26 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def list_candidates(spec: ModelSpec) -> list[GateSettings]:
     """The settings that are tried, the defaults first: how much must move, crossed with how much is done then.
 
-    The temporal expert goes on for a window and a decision after the last motion, so that a decision that is held was
-    made on a window at rest; the others have nothing more to see then.
+    The temporal expert goes on until its past is of a picture at rest, so that its last token stands for what comes;
+    the others have nothing more to see then. The rarest pace all but leaves them to max skip.
     """
-    movements = ((4.0, 0.002), (7.0, 0.006))
-    #: how much rarer the costly experts run while something happens, and how much more must move for the costliest
-    paces = ((2, 1, 1), (4, 2, 1), (4, 2, 5))
+    movements = ((4.0, 0.002), (4.0, 0.012), (7.0, 0.006))
+    #: how much rarer the spatial and the hybrid expert run while something happens
+    paces = ((2, 1), (4, 5), (60, 25))
+    field_s = spec.receptive_field / spec.streams["temporal"].rate_hz
+    holds = (field_s, spec.window_s + spec.hop_s)
     made = [default_settings(spec)]
-    for (change, share), (spatial, hybrid, blunt) in itertools.product(movements, paces):
-        # nothing rarer than the stream's own floor
+    for (change, share), (spatial, hybrid), hold_s in itertools.product(movements, paces, holds):
+        if hold_s == holds[0] and (spatial, hybrid) != paces[-1]:
+            continue  # with the rest, the shorter hold is between two others in cost
         rarer = {**dict.fromkeys(STREAMS, 1), "spatial": spatial, "hybrid": hybrid}
         made.append(
             GateSettings(
-                hold_s={**dict.fromkeys(STREAMS, 0.5), "temporal": spec.window_s + spec.hop_s},
-                busy_interval={n: min(k, spec.streams[n].floor_interval) for n, k in rarer.items()},
+                hold_s={**dict.fromkeys(STREAMS, 0.5), "temporal": hold_s},
+                busy_interval=rarer,
                 least_change=change,
-                least_share={**dict.fromkeys(STREAMS, share), "spatial": blunt * share},
-                look_s=spec.window_s + spec.hop_s,
+                least_share=dict.fromkeys(STREAMS, share),
+                look_s=field_s,
                 hold_decisions=True,
             )
         )

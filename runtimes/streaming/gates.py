@@ -43,7 +43,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How sparing gates are; :func:`default_settings` fits them to a network, and calibration finds cheaper ones.
 
     By stream: ``hold_s``, how long an expert goes on after the picture has come to rest, and ``busy_interval``: while
-    something happens, every n-th grid point is sampled.
+    something happens, every n-th grid point is sampled; beyond the stream's floor, one point is sampled when n have
+    passed since the last.
     """
 
     hold_s: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, 1.0))
@@ -52,9 +53,11 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     least_change: float = LEAST_CHANGE
     #: … and a picture, for an expert, when this share of its blocks has; never fewer than two.
     least_share: dict[str, float] = msgspec.field(default_factory=lambda: dict.fromkeys(STREAMS, LEAST_SHARE))
-    #: How long a look lasts that ``max skip`` or light asked for; 0: until the expert has run.
+    #: How long the temporal expert looks when light asks for it, so that the change is in its past when it stops. Any
+    #: other look ends when the expert has run.
     look_s: float = 0.0
-    #: While the temporal gate is closed, or has yet to see a whole window of a look, decisions repeat the one before.
+    #: While the temporal gate is closed over a still picture, its last token stands for the missing ones, and decisions
+    #: repeat the one before. ``hold_s`` of temporal should then be no less than its receptive field.
     hold_decisions: bool = False
     #: Which expert a latency budget sheds first.
     shed_order: tuple[str, ...] = ("spatial", "hybrid", "temporal")
@@ -93,8 +96,8 @@ def default_settings(spec: ModelSpec) -> GateSettings:
     """The settings where nothing was calibrated.
 
     A network that knows ``none`` says so of a window that it has seen come to rest, and something else where motion
-    tokens are merely missing: the temporal expert goes on for a window and a decision after the last motion, and what
-    is decided then is kept while nothing changes.
+    tokens are merely missing: the temporal expert goes on for a window and a decision after the last motion, and its
+    last token and what is decided then are kept while nothing changes.
     """
     if NONE not in spec.labels:
         return GateSettings()
@@ -224,8 +227,6 @@ class Gate:
         self.is_open = True
         #: Why the gate is open, or closed.
         self.reason = "warm-up"
-        #: Since when the gate has been open.
-        self.opened_ns = 0
         self._open_until_ns = 0
         self._last_run_ns = 0
         self._seen: Luma | None = None
@@ -235,29 +236,38 @@ class Gate:
         self._open_until_ns = t_ns + warm_up_ns
         self._last_run_ns = t_ns
         self._seen = None
-        self.is_open, self.reason, self.opened_ns = True, "warm-up", t_ns
+        self.is_open, self.reason = True, "warm-up"
 
     def ran(self, t_ns: int, activity: Activity) -> None:
         """The expert ran on the picture as it is now."""
         self._last_run_ns = t_ns
         self._seen = activity.reference()
 
+    @property
+    def has_run(self) -> bool:
+        """Whether the expert has run since the stream began."""
+        return self._seen is not None
+
+    def rested_ns(self, t_ns: int) -> int:
+        """Since when the expert has not run."""
+        return t_ns - self._last_run_ns
+
     def is_overdue(self, t_ns: int) -> bool:
         """Whether the expert has rested for its max skip."""
-        return t_ns - self._last_run_ns >= self._max_skip_ns
+        return self.rested_ns(t_ns) >= self._max_skip_ns
 
     def open_for_good(self) -> None:
         """From now on the gate is always open."""
         self._always_open = True
 
-    def update(self, t_ns: int, activity: Activity) -> None:
-        """Decide at a frame's time whether the expert may run."""
-        was_open = self.is_open
-        self.is_open, self.reason = self._judge(t_ns, activity)
-        if self.is_open and not was_open:
-            self.opened_ns = t_ns
+    def update(self, t_ns: int, activity: Activity, *, join: bool = False) -> None:
+        """Decide at a frame's time whether the expert may run.
 
-    def _judge(self, t_ns: int, activity: Activity) -> tuple[bool, str]:
+        ``join``: another expert is overdue; one that has rested for half of its max skip looks with it.
+        """
+        self.is_open, self.reason = self._judge(t_ns, activity, join)
+
+    def _judge(self, t_ns: int, activity: Activity, join: bool) -> tuple[bool, str]:
         if self._always_open:
             return True, "always open"
         wanted = activity.cause if activity.moving and activity.share >= self._least_share else ""
@@ -269,12 +279,10 @@ class Gate:
         if t_ns < self._open_until_ns:
             return True, self.reason
         # one look: what it finds to have changed opens the gate again
-        look = ""
-        if self.is_overdue(t_ns):
-            look = "max skip"
-        elif wanted == "light" and t_ns - self._last_run_ns >= LIGHT_EVERY_S * 1e9:
-            look = "light"
-        if look:
+        rested_ns = self.rested_ns(t_ns)
+        if rested_ns >= self._max_skip_ns or (join and 2 * rested_ns >= self._max_skip_ns):
+            return True, "max skip"
+        if wanted == "light" and rested_ns >= LIGHT_EVERY_S * 1e9:
             self._open_until_ns = t_ns + self._look_ns
-            return True, look
+            return True, "light"
         return False, "still picture"

@@ -127,7 +127,7 @@ class ContentPolicy:
                 hold_s=self._settings.hold_s[name],
                 max_skip_s=max_skip_s,
                 always_open=always_open,
-                look_s=self._settings.look_s,
+                look_s=self._settings.look_s if name == "temporal" else 0.0,
                 least_share=self._settings.least_share[name],
             )
             for name in STREAMS
@@ -164,15 +164,13 @@ class ContentPolicy:
     def observe(self, stats: Map, t_ns: int) -> Plan:
         """Judge the frame and say what to sample."""
         self._activity.observe(stats)
+        overdue = any(gate.is_overdue(t_ns) for gate in self._gates.values())
         for gate in self._gates.values():
-            gate.update(t_ns, self._activity)
+            gate.update(t_ns, self._activity, join=overdue)
         whole = self._scene.whole
         plan = Plan(boxes={"analyzer": (whole,), "temporal": (self._follow_motion(t_ns),)})
         for name, gate in self._gates.items():
-            lively = self._always_open or self._salient or self._activity.moving
-            busy = 1 if self._always_open else self._settings.busy_interval[name]
-            interval = busy if lively else max(busy, self._spec.streams[name].floor_interval)
-            plan.intervals[name] = interval if gate.is_open else 0
+            plan.intervals[name] = self._interval(name, t_ns) if gate.is_open else 0
             plan.reasons[name] = "rate" if gate.is_open else gate.reason
             if gate.is_open:
                 plan.causes[name] = gate.reason
@@ -180,6 +178,20 @@ class ContentPolicy:
         for name in ("spatial", "hybrid"):
             plan.boxes[name] = (whole,) if self._region is None else (whole, self._region)
         return plan
+
+    def _interval(self, name: str, t_ns: int) -> int:
+        """Every how many grid points an open gate lets a stream be sampled; 0: not now."""
+        gate = self._gates[name]
+        if self._always_open or gate.reason in LOOKS:
+            return 1
+        lively = self._salient or self._activity.moving
+        stream, busy = self._spec.streams[name], self._settings.busy_interval[name]
+        interval = busy if lively else max(busy, stream.floor_interval)
+        if interval <= stream.floor_interval:
+            return interval
+        # so rare that a grid of its own would let an event pass: due by the time since the last run
+        due_ns = (interval - 0.5) * 1e9 / stream.rate_hz
+        return int(not gate.has_run or gate.rested_ns(t_ns) >= due_ns or gate.is_overdue(t_ns))
 
     def _shed(self, plan: Plan, name: str, t_ns: int) -> None:
         """Take from an expert what the latency budget does not allow; its max skip stays what it is."""
@@ -189,13 +201,16 @@ class ContentPolicy:
         plan.intervals[name] = 0 if shed == "closed" else self._spec.streams[name].floor_interval
         plan.reasons[name] = "budget"
 
-    def is_quiet(self, t_ns: int) -> bool:
-        """Whether a decision may repeat the one before: nothing moves, and no look has seen a whole window yet."""
+    def is_quiet(self) -> bool:
+        """Whether tokens and a decision may be kept: nothing moves, though an expert may have a look."""
         if not self._settings.hold_decisions or self._always_open:
             return False
         gate = self._gates["temporal"]
-        looking = gate.reason in LOOKS and t_ns - gate.opened_ns < self._spec.window_ns
-        return not gate.is_open or looking
+        return not gate.is_open or gate.reason in LOOKS
+
+    def is_looking(self) -> bool:
+        """Whether an expert has yet to end its look at a picture that does not move."""
+        return any(gate.is_open and gate.reason in LOOKS for gate in self._gates.values())
 
     def open_all(self) -> None:
         """From now on every gate is open and every rate at its ceiling; the regions stay."""

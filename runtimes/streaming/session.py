@@ -19,6 +19,7 @@ from vidprism_edge.runtimes.streaming.geometry import SceneBox
 from vidprism_edge.runtimes.streaming.health import GateHealth, HealthLog, ShadowHealth
 from vidprism_edge.runtimes.streaming.policy import ContentPolicy, Policy
 from vidprism_edge.runtimes.streaming.prediction import Prediction, Summary
+from vidprism_edge.runtimes.streaming.rest import Rest
 from vidprism_edge.runtimes.streaming.sampler import Point, StreamSampler
 from vidprism_edge.runtimes.streaming.shadow import Shadow
 from vidprism_edge.runtimes.streaming.slots import TokenSlots
@@ -93,7 +94,7 @@ class Session:
         policy = policy or ContentPolicy(
             spec, always_open=not gated, max_skip_s=max_skip_s, settings=settings
         )
-        self._last_scores: dict[str, float] | None = None
+        self._rest = Rest(spec.window_ns)
         self._budget = None if budget_ms is None else Budget(budget_ms, settings.shed_order)
         self._shadow = Shadow(spec, shadow_share, self.always_on_macs, self._open_shadow) if gated else None
         self._health = HealthLog()
@@ -139,6 +140,8 @@ class Session:
             self._run(point)
         if not self.sampler.plan.intervals["temporal"]:
             self._temporal.stop()
+            if not self._is_quiet():
+                self._rest.broken = True
         # a frame resolves the grid for half a period beyond its own time
         predictions += self._decide_until((2 * frame.t_ns + self.sampler.period_ns - 1) // 2)
         if self._shadow is not None and isinstance(self.sampler.policy, ContentPolicy):
@@ -166,7 +169,7 @@ class Session:
         """The stream starts anew: no token and no state of the past may be seen again."""
         self._origin_ns, self._decided, self._analyzed = t_ns, 0, False
         self._temporal.stop()
-        self._last_scores = None
+        self._rest = Rest(self.spec.window_ns)
         for slots in self._slots.values():
             slots.clear()
 
@@ -208,10 +211,14 @@ class Session:
     def _run_temporal(self, point: Point) -> None:
         with self._stage("temporal"):
             token, motion_map, replayed = self._temporal.step(self.sampler, point.k, point.boxes[0])
-        scene_box = self.sampler.small.to_scene(point.boxes[0])
-        self._slots["temporal"].put(
-            point.t_ns, [scene_box], [{"temporal_tokens": token, "motion_maps": motion_map}]
-        )
+        scene_box, slots = self.sampler.small.to_scene(point.boxes[0]), self._slots["temporal"]
+        if not self._rest.broken:
+            slots.repeat(point.t_ns - 10**12 // (2 * self.spec.streams["temporal"].rate_mhz))
+        slots.put(point.t_ns, [scene_box], [{"temporal_tokens": token, "motion_maps": motion_map}])
+        looking = self._is_quiet()
+        if looking:
+            slots.settle()
+        self._rest.moved(point.t_ns, looking=looking)
         for tally in (self._tally, self._total):
             tally.macs += self._macs["temporal"] * (1 + replayed)
             tally.replayed += replayed
@@ -239,6 +246,7 @@ class Session:
         ]
         scene_boxes: list[SceneBox] = [self.sampler.scene.to_scene(box) for box in boxes]
         self._slots[name].put(point.t_ns, scene_boxes, tokens)
+        self._rest.settled = False
         self._fire(name, point.t_ns, len(boxes))
 
     def _decide_until(self, t_ns: int) -> list[Prediction]:
@@ -251,19 +259,27 @@ class Session:
         return made
 
     def _decide(self, t_ns: int, *, ready: bool, partial: bool = False) -> Prediction:
+        quiet = self._is_quiet()
+        if quiet and not self._rest.broken:
+            self._slots["temporal"].repeat(t_ns)
         views = {name: slots.view(t_ns) for name, slots in self._slots.items()}
         policy = self.sampler.policy
-        quiet = isinstance(policy, ContentPolicy) and policy.is_quiet(t_ns)
-        held = quiet and self._last_scores is not None
+        looking = isinstance(policy, ContentPolicy) and policy.is_looking()
+        held = quiet and self._rest.may_hold(t_ns, looking=looking)
         if not held:
             inputs = {name: array for view, _ in views.values() for name, array in view.items()}
-            self._last_scores = self._compute(inputs)
-        assert self._last_scores is not None
-        scores = dict(self._last_scores)
+            self._rest.scores = self._compute(inputs)
+        assert self._rest.scores is not None
+        scores = dict(self._rest.scores)
         self._decisions += 1
         self._ready += ready
         ages_ms = {name: None if age is None else age * 1e3 for name, (_, age) in views.items()}
         return self._report(t_ns, ready, partial, scores, ages_ms, held)
+
+    def _is_quiet(self) -> bool:
+        """Whether the policy lets what is known of a still picture be kept."""
+        policy = self.sampler.policy
+        return isinstance(policy, ContentPolicy) and policy.is_quiet()
 
     def _compute(self, inputs: Arrays) -> dict[str, float]:
         """Fuse the tokens that a decision sees → the score of each label."""

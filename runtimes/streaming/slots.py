@@ -27,7 +27,7 @@ class TokenSlots:
         self.stream = stream
         self.regions = spec.streams[stream].regions
         self.rows = spec.slots(stream)
-        self._window_ns = spec.window_ns
+        self._window_ns, self._rate_mhz = spec.window_ns, spec.streams[stream].rate_mhz
         self._stale_ns = round(spec.streams[stream].stale_s * 1e9)
         self._map_side, self._scene_side = map_side, spec.scene_grid
         if map_side:
@@ -43,6 +43,8 @@ class TokenSlots:
         self._boxes = np.zeros((2 * self.rows, self.regions, 4), np.float32)
         self._filled = np.zeros((2 * self.rows, self.regions), np.bool_)
         self._t_ns = np.zeros(2 * self.rows, np.int64)
+        #: When a row's tokens were computed; a row that another one stands for is older than its time.
+        self._made_ns = np.zeros(2 * self.rows, np.int64)
         self._matrices: dict[SceneBox, tuple[Float, Float]] = {}
         self.clear()
 
@@ -56,7 +58,7 @@ class TokenSlots:
         row = self._next
         self._next = (row + 1) % self.rows
         for i in (row, row + self.rows):
-            self._t_ns[i] = t_ns
+            self._t_ns[i] = self._made_ns[i] = t_ns
             self._filled[i] = False
             for region, (box, values) in enumerate(zip(boxes, tokens, strict=True)):
                 self._filled[i, region] = True
@@ -67,6 +69,32 @@ class TokenSlots:
                     forth, back = self._carry(box)
                     self._buffers[f"{self.stream}_to_scene"][i, region] = forth
                     self._buffers[f"scene_to_{self.stream}"][i, region] = back
+
+    def repeat(self, until_ns: int) -> None:
+        """Let the newest sample stand for every grid point after it, up to and including one at ``until_ns``."""
+        newest = (self._next - 1) % self.rows
+        begin_ns = int(self._t_ns[newest])
+        # grid times are whole nanoseconds
+        count = (until_ns - begin_ns + 1000) * self._rate_mhz // 10**12
+        if not self._filled[newest].any():
+            return
+        stored = (*self._buffers.values(), self._boxes, self._filled, self._made_ns)
+        values = [array[newest].copy() for array in stored]
+        for n in range(max(1, count - self.rows + 1), count + 1):
+            for row in (self._next, self._next + self.rows):
+                for array, value in zip(stored, values, strict=True):
+                    array[row] = value
+                self._t_ns[row] = begin_ns + n * 10**12 // self._rate_mhz
+            self._next = (self._next + 1) % self.rows
+
+    def settle(self) -> None:
+        """Let the newest sample stand for the whole window that ends with it: it was made of a picture at rest."""
+        newest = (self._next - 1) % self.rows
+        for array in (*self._buffers.values(), self._boxes, self._filled, self._made_ns):
+            array[:] = array[newest].copy()
+        order = (self._next + np.arange(self.rows)) % self.rows
+        back = np.arange(self.rows)[::-1] * 10**12 // self._rate_mhz
+        self._t_ns[order] = self._t_ns[order + self.rows] = self._t_ns[newest] - back
 
     def _carry(self, box: SceneBox) -> tuple[Float, Float]:
         """Matrices slot → scene and scene → slot; boxes lie on a coarse lattice, so few are ever made."""
@@ -81,7 +109,7 @@ class TokenSlots:
         return self._matrices[box]
 
     def view(self, t_ns: int) -> tuple[dict[str, Float], float | None]:
-        """What a decision at ``t_ns`` sees: graph inputs by name, and the age (s) of the newest visible token.
+        """What a decision at ``t_ns`` sees: graph inputs by name, and the age (s) of the newest visible computed token.
 
         Visible are the samples of the window, and the newest sample for ``stale_s`` seconds.
         """
@@ -93,7 +121,7 @@ class TokenSlots:
         if there.any():
             last = int(np.flatnonzero(there)[-1])
             seen[last] |= ages_ns[last] <= self._stale_ns
-            newest = float(ages_ns[last]) / 1e9 if seen[last] else None
+            newest = float(t_ns - self._made_ns[block][last]) / 1e9 if seen[last] else None
         mask = (filled & seen[:, None]).astype(np.float32)
         meta = np.empty((self.rows, self.regions, 5), np.float32)
         # a masked slot's age would be the time since nothing

@@ -208,7 +208,7 @@ def test_bad_input_is_one_line(cli, tiny_bundle, tmp_path, arguments, says):
 
 def test_a_shut_gate_fails_on_a_real_stream(bundle, monkeypatch):
     """The suite's own check that agreement is earned: gates that never open are not chosen."""
-    monkeypatch.setattr(Gate, "_judge", lambda self, t_ns, activity: (self._always_open, "shut"))
+    monkeypatch.setattr(Gate, "_judge", lambda self, t_ns, activity, join: (self._always_open, "shut"))
     result = calibrate_gates(
         bundle, [open_synthetic("synthetic:10:96x64@25")], candidates=[GateSettings()], target=0.99
     )

@@ -158,3 +158,18 @@ def test_the_first_window_is_open_and_always_open_is():
     always.reset(0, 0)
     always.update(10**15, activity)
     assert always.is_open
+
+
+def test_a_gate_joins_anothers_look_when_it_has_rested_for_half_of_its_max_skip():
+    gate, activity = Gate(hold_s=0.0, max_skip_s=30.0, always_open=False), Scripted()
+    gate.reset(0, 0)
+    gate.ran(0, activity)
+    gate.update(14 * SECOND, activity, join=True)
+    assert not gate.is_open
+    gate.update(16 * SECOND, activity)
+    assert not gate.is_open
+    gate.update(16 * SECOND, activity, join=True)
+    assert (gate.is_open, gate.reason) == (True, "max skip")
+    gate.ran(16 * SECOND, activity)
+    gate.update(16 * SECOND + 1, activity, join=True)
+    assert not gate.is_open, "a look ends when the expert has run"

@@ -17,6 +17,7 @@ from vidprism_edge.runtimes.streaming.gates import GateSettings
 from vidprism_edge.runtimes.streaming.health import Ages, HealthLog, ShadowHealth
 from vidprism_edge.runtimes.streaming.metrics import write_metrics
 from vidprism_edge.runtimes.streaming.prediction import StreamCounts
+from vidprism_edge.runtimes.streaming.rest import Rest
 from vidprism_edge.runtimes.streaming.session import Session, stream
 from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.spec import STREAMS
@@ -126,23 +127,58 @@ def test_decisions_are_held_while_nothing_moves_and_made_anew_by_every_look(bund
     session = Session(bundle, period_ns=PERIOD, settings=settings, max_skip_s=6.0)
     made = play(session, pictures(600, lambda k: k < 60))
     open_at = [p.gates["temporal"] for p in made]
-    assert not any(p.held for p in made[: open_at.index(False)])
+    closed = open_at.index(False)
+    assert not any(p.held for p in made[:closed])
     for before, p in zip(made, made[1:], strict=False):
-        if not p.gates["temporal"] and not before.gates["temporal"]:
-            assert p.held
         if p.held:
             assert p.scores == before.scores
-    still = made[open_at.index(False) + 1 :]
+    still = made[closed:]
     computed = [p for p in still if not p.held]
-    assert 1 <= len(computed) <= len(still) / 6, "a look of a window ends with a decision"
-    for p in computed:
-        seen = sum(
-            len(q.fired_ns["temporal"]) for q in made if p.t_ns - tiny_spec.window_ns < q.t_ns <= p.t_ns
-        )
-        assert seen >= tiny_spec.slots("temporal") - 2, "it was made on a whole window"
+    looks = int((still[-1].t_ns - still[0].t_ns) / 6e9)
+    assert looks <= len(computed) <= looks + 2, "once on a window at rest, and after every look"
+    assert computed[0].t_ns - still[0].t_ns >= tiny_spec.window_ns - tiny_spec.hop_ns
+    session._slots["temporal"].repeat(made[-1].t_ns)
+    view, _ = session._slots["temporal"].view(made[-1].t_ns)
+    assert view["temporal_mask"].all(), "the last token stands for those that were not computed"
+    assert max(p.ages_ms["temporal"] for p in still) > 3000, "and is as old as it is"
     assert session.health().decisions_held == sum(p.held for p in made)
     plain = play(Session(bundle, period_ns=PERIOD), pictures(200, lambda k: k < 60))
     assert not any(p.held for p in plain), "by default every decision is computed"
+
+
+def test_a_reopened_window_equals_an_open_one_but_for_what_was_still(bundle, tiny_spec):
+    """After a rest, the tokens of a window are there again at once, those of the motion exactly."""
+    field_s = tiny_spec.receptive_field / tiny_spec.streams["temporal"].rate_hz
+    settings = GateSettings(
+        hold_s={**dict.fromkeys(STREAMS, 0.5), "temporal": field_s}, look_s=field_s, hold_decisions=True
+    )
+    gated = Session(bundle, period_ns=PERIOD, settings=settings, shadow_share=0.0)
+    always = Session(bundle, period_ns=PERIOD, gates="open")
+    moving = list(pictures(330, lambda k: k < 30 or k >= 300))
+    views = []
+    for frame in moving:
+        for session in (gated, always):
+            session.push(frame)
+    for session in (gated, always):
+        view, _ = session._slots["temporal"].view(moving[-1].t_ns)
+        views.append(view)
+    np.testing.assert_array_equal(views[0]["temporal_mask"], views[1]["temporal_mask"])
+    np.testing.assert_allclose(views[0]["temporal_meta"], views[1]["temporal_meta"], atol=1e-6)
+    np.testing.assert_allclose(views[0]["temporal_tokens"], views[1]["temporal_tokens"], atol=0.05)
+
+
+def test_rest_is_decided_on_once_and_after_every_look():
+    rest = Rest(2 * SECOND)
+    assert not rest.may_hold(0, looking=False), "nothing is known yet"
+    rest.scores = {"wave": 1.0}
+    rest.moved(10 * SECOND, looking=False)
+    assert rest.may_hold(11 * SECOND, looking=False), "the window still sees what moved"
+    assert not rest.may_hold(12 * SECOND, looking=False)
+    assert rest.may_hold(13 * SECOND, looking=False)
+    rest.moved(40 * SECOND, looking=True)
+    assert rest.may_hold(40 * SECOND, looking=True), "the look goes on"
+    assert not rest.may_hold(41 * SECOND, looking=False)
+    assert rest.may_hold(42 * SECOND, looking=False)
 
 
 # ---- shadow checks ------------------------------------------------------------------------------

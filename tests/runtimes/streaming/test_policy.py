@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vidprism_edge.runtimes.streaming.gates import GateSettings
 from vidprism_edge.runtimes.streaming.geometry import Scene
 from vidprism_edge.runtimes.streaming.policy import FIRST_MAPS, ContentPolicy
 from vidprism_edge.spec import load_preset
@@ -68,3 +69,28 @@ def test_the_first_region_holds_all_that_moved_until_then(player):
     x, _, w, _ = player.boxes[-1]
     assert x <= 0.39 * 320
     assert x + w >= 0.61 * 320
+
+
+def test_an_expert_rarer_than_its_floor_runs_at_once_and_then_by_the_time_since():
+    """Every 16th point of 2 Hz: the first of a stream is taken at its start, the next ones 8 s apart."""
+    spec = load_preset("nano")
+    settings = GateSettings(busy_interval={"analyzer": 1, "spatial": 16, "hybrid": 1, "temporal": 1})
+    policy = ContentPolicy(spec, settings=settings)
+    scene = Scene(320, 240, spec.fit)
+    policy.reset(scene, scene, 0)
+    stats = STATS.copy()
+    ran = []
+    for frame in range(600):
+        t_ns = frame * FRAME_NS
+        stats[0] = 50.0 if frame % 2 else 40.0  # something always moves
+        plan = policy.observe(stats, t_ns)
+        assert plan.intervals["hybrid"] == 1
+        if plan.intervals["spatial"] and frame % 7 == 0:
+            assert plan.intervals["spatial"] == 1
+            policy.ran("spatial", t_ns)
+            ran.append(t_ns / 1e9)
+    assert ran[0] == 0.0
+    gaps = np.diff(ran)
+    assert len(gaps) == 5
+    assert gaps.min() >= 7.5
+    assert gaps.max() <= 8.5

@@ -127,3 +127,51 @@ def test_what_a_graph_reads_is_the_buffer_itself():
         assert tokens.dtype == np.float32
         assert tokens.flags.c_contiguous
         assert np.shares_memory(tokens, slots._buffers["hybrid_tokens"])
+
+
+def filled(count: int) -> tuple[TokenSlots, int]:
+    """Temporal slots with ``count`` numbered samples on the grid, and the time of the last."""
+    slots, t = make("temporal", 4), 0
+    for number in range(count):
+        t = number * 10**12 // SPEC.streams["temporal"].rate_mhz
+        slots.put(t, [(number / 100, 0.0, 0.5, 0.5)], [{"temporal_tokens": token(number)}])
+    return slots, t
+
+
+def test_the_newest_sample_stands_for_the_grid_points_after_it():
+    slots, t = filled(40)
+    rows = slots.rows
+    for later in (0, 3, rows - 1, rows + 7):
+        slots, t = filled(40)
+        now = t + later * 10**12 // SPEC.streams["temporal"].rate_mhz
+        slots.repeat(now)
+        inputs, age_s = slots.view(now)
+        numbers = [min(39, 39 + later - n) for n in range(rows - 1, -1, -1)]
+        assert inputs["temporal_mask"].all()
+        assert list(inputs["temporal_tokens"][0, :, 0, 0]) == numbers
+        np.testing.assert_allclose(inputs["temporal_meta"][0, :, 1], np.array(numbers) / 100, rtol=1e-6)
+        ages = np.arange(rows)[::-1] / SPEC.streams["temporal"].rate_hz
+        np.testing.assert_allclose(inputs["temporal_meta"][0, :, 0], ages, atol=1e-6)
+        assert age_s == (now - t) / SECOND, "a token is as old as its computation"
+        slots.repeat(now)
+        again, _ = slots.view(now)
+        assert all((again[name] == value).all() for name, value in inputs.items())
+
+
+def test_a_look_stands_for_the_whole_window():
+    slots, t = filled(40)
+    slots.settle()
+    inputs, age_s = slots.view(t)
+    assert inputs["temporal_mask"].all()
+    assert (inputs["temporal_tokens"] == 39).all()
+    ages = np.arange(slots.rows)[::-1] / SPEC.streams["temporal"].rate_hz
+    np.testing.assert_allclose(inputs["temporal_meta"][0, :, 0], ages, atol=1e-6)
+    assert age_s == 0.0
+    slots.put(t + SECOND // 15, [WHOLE], [{"temporal_tokens": token(50)}])
+    assert slots.view(t + SECOND // 15)[0]["temporal_tokens"][0, -1, 0, 0] == 50
+
+
+def test_nothing_stands_for_nothing():
+    slots = make("temporal")
+    slots.repeat(5 * SECOND)
+    assert not slots.view(5 * SECOND)[0]["temporal_mask"].any()
