@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.bundle import Arrays, Bundle, add_files
+from vidprism_edge.calibration.router import PENALTIES, Trace, train_router
 from vidprism_edge.errors import UsageError, VidPrismError
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.events import Event, detect_events
 from vidprism_edge.runtimes.streaming.gates import SETTINGS_FILE, GateSettings, default_settings
+from vidprism_edge.runtimes.streaming.policy import ContentPolicy
 from vidprism_edge.runtimes.streaming.prediction import Prediction
 from vidprism_edge.runtimes.streaming.session import Session
 from vidprism_edge.runtimes.streaming.source import Source
@@ -144,6 +146,15 @@ class Course:
 
     labels: tuple[str, ...]
     predictions: list[Prediction] = field(default_factory=list)
+    #: What a router was told at each decision.
+    features: list[npt.NDArray[np.float64]] = field(default_factory=list)
+
+    def note(self, session: Session, predictions: list[Prediction] | None) -> None:
+        """Take the decisions that a frame completed."""
+        self.predictions += predictions or []
+        policy = session.sampler.policy
+        if isinstance(policy, ContentPolicy):
+            self.features += [policy.features] * len(predictions or [])
 
     def part(self, from_ns: int, to_ns: int) -> list[Prediction]:
         """The ready decisions of a stretch of time."""
@@ -169,7 +180,7 @@ def play_beside(
     try:
         while (frame := source.read()) is not None:
             for session, course in zip(sessions, courses, strict=True):
-                course.predictions += session.push(frame) or []
+                course.note(session, session.push(frame))
             progress(frame.t_ns / 1e9)
     finally:
         source.close()
@@ -232,6 +243,56 @@ def count_unmatched(events: Iterable[Event], others: Iterable[Event]) -> int:
     return unmatched
 
 
+Played = list[tuple[Course, list[Course]]]
+
+
+class Player:
+    """Plays streams always-on and through candidates, on the same engines."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str,
+        options: EngineOptions | None,
+        max_skip_s: float,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        self._bundle, self._max_skip_s, self._progress = bundle, max_skip_s, progress
+        self._engines = {
+            n: Remembering(e) if n in ("analyzer", "spatial", "hybrid_encode") else e
+            for n, e in load_engines(bundle, engine, options).items()
+        }
+
+    def play(self, sources: Sequence[Source], tried: Sequence[GateSettings]) -> Played:
+        """The always-on course of each source, and one a candidate. Errors: :class:`VidPrismError`."""
+        played = []
+        for source in sources:
+
+            def tell(t_s: float, name: str = source.name) -> None:
+                self._progress(name, t_s)
+
+            both = play_beside(self._bundle, source, tried, self._engines, self._max_skip_s, tell)
+            if not both[0].predictions:
+                window_s = self._bundle.spec.window_s
+                raise VidPrismError(
+                    f"{source.name} gave no decision; expected video longer than {window_s:g} s"
+                )
+            played.append(both)
+        return played
+
+
+def judge(spec: ModelSpec, tried: Sequence[GateSettings], played: Played) -> list[Trial]:
+    """Measure every candidate on the first and on the second halves."""
+    ends = [always.predictions[-1].t_ns for always, _ in played]
+    halves = [(0, end // 2) for end in ends], [(end // 2, end) for end in ends]
+    trials = []
+    for i, settings in enumerate(tried):
+        pairs = [(always, gated[i]) for always, gated in played]
+        first, second = (compare(spec, pairs, half) for half in halves)
+        trials.append(Trial(settings=settings, first=first, second=second))
+    return trials
+
+
 def calibrate_gates(
     bundle: Bundle,
     sources: Sequence[Source],
@@ -241,49 +302,70 @@ def calibrate_gates(
     options: EngineOptions | None = None,
     max_skip_s: float = 30.0,
     candidates: Sequence[GateSettings] | None = None,
+    reopen: Callable[[], Sequence[Source]] | None = None,
     progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Calibration:
-    """Play every source through all candidates and choose the cheapest that agrees on the first halves."""
+    """Play every source through all candidates and choose the cheapest that agrees on the first halves.
+
+    ``reopen``: opens the sources once more; routers are then trained on the first halves and tried behind the choice.
+    One is kept where it costs less on the second halves and agrees no less there.
+    """
     if not 0 < target <= 1:
         raise UsageError(f"the target agreement is {target:g}; expected more than 0 and at most 1")
-    spec = bundle.spec
-    tried = list(candidates or list_candidates(spec))
-    loaded = load_engines(bundle, engine, options)
-    engines = {
-        n: Remembering(e) if n in ("analyzer", "spatial", "hybrid_encode") else e for n, e in loaded.items()
-    }
-    played, firsts, seconds = [], [], []
-    for source in sources:
-        name = source.name
-        always, gated = play_beside(
-            bundle,
-            source,
-            tried,
-            engines,
-            max_skip_s,
-            lambda t, name=name: progress(name, t),  # type: ignore[misc]
-        )
-        if not always.predictions:
-            raise VidPrismError(f"{name} gave no decision; expected video longer than {spec.window_s:g} s")
-        middle, end = always.predictions[-1].t_ns // 2, always.predictions[-1].t_ns
-        played.append((always, gated))
-        firsts.append((0, middle))
-        seconds.append((middle, end))
-    trials = []
-    for i, settings in enumerate(tried):
-        pairs = [(always, gated[i]) for always, gated in played]
-        halves = (compare(spec, pairs, firsts), compare(spec, pairs, seconds))
-        trials.append(Trial(settings=settings, first=halves[0], second=halves[1]))
+    spec, tried = bundle.spec, list(candidates or list_candidates(bundle.spec))
+    player = Player(bundle, engine, options, max_skip_s, progress)
+    played = player.play(sources, tried)
+    trials = judge(spec, tried, played)
     good = [t for t in trials if t.first.agrees(target)]
     chosen = min(good, key=lambda t: t.first.macs_per_s) if good else trials[0]
+    if reopen is not None:
+        routed = list_routers(spec, tried, chosen.settings, played)
+        more = judge(spec, routed, player.play(reopen(), routed))
+        chosen = choose_router(chosen, more, target)
+        trials += more
     return Calibration(
         settings=chosen.settings,
         target_agreement=target,
         streams=tuple(s.name for s in sources),
-        video_s=sum(end for _, end in seconds) / 1e9,
-        met=bool(good),
+        video_s=sum(always.predictions[-1].t_ns for always, _ in played) / 1e9,
+        met=chosen.first.agrees(target),
         trials=tuple(trials),
     )
+
+
+def list_routers(
+    spec: ModelSpec, tried: Sequence[GateSettings], base: GateSettings, played: Played
+) -> list[GateSettings]:
+    """Routers of several penalties behind ``base``, trained on the first halves: at its rates, and at full ones."""
+    rare = max(range(len(tried)), key=lambda i: tried[i].busy_interval["spatial"])
+    traces = []
+    for always, gated in played:
+        half, course = always.predictions[-1].t_ns // 2, gated[tried.index(base)]
+        scores = [
+            np.array([list(p.scores.values()) for p in c.part(0, half)])
+            for c in (course, always, gated[rare])
+        ]
+        known = [
+            f for f, p in zip(course.features, course.predictions, strict=True) if p.ready and p.t_ns <= half
+        ]
+        if known:
+            traces.append(Trace(np.array(known), *scores))
+    return [
+        msgspec.structs.replace(base, busy_interval=busy, router=train_router(traces, penalty))
+        for busy in (base.busy_interval, dict.fromkeys(STREAMS, 1))
+        for penalty in PENALTIES
+    ]
+
+
+def choose_router(chosen: Trial, routed: Sequence[Trial], target: float) -> Trial:
+    """The cheapest router that agrees on the first halves, if it is better on the second; otherwise the gates alone."""
+    good = [t for t in routed if t.first.agrees(target)]
+    if not good:
+        return chosen
+    best = min(good, key=lambda t: t.first.macs_per_s)
+    gates, router = chosen.second, best.second
+    equal = router.agreement >= gates.agreement and router.lost <= gates.lost
+    return best if equal and router.macs_per_s < gates.macs_per_s else chosen
 
 
 def store_calibration(bundle: Bundle, calibration: Calibration, picture: Path | None) -> Bundle:

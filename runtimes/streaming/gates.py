@@ -2,7 +2,7 @@
 
 A gate is never closed for longer than its ``max_skip``, and motion reopens it at the next frame. Whatever opens a
 gate has a name: ``motion``, ``scene change``, ``camera shake``, ``change`` (too slow to show between two frames),
-``light`` and ``max skip``.
+``light`` and ``max skip``. A learned router, where the settings have one, may close what ``motion`` opened.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.errors import BundleError, UsageError
+from vidprism_edge.runtimes.streaming.router import RouterWeights
 from vidprism_edge.spec import NONE, STREAMS, ModelSpec
 
 Luma = npt.NDArray[np.float32]
@@ -59,6 +60,8 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     #: While the temporal gate is closed over a still picture, its last token stands for the missing ones, and decisions
     #: repeat the one before. ``hold_s`` of temporal should then be no less than its receptive field.
     hold_decisions: bool = False
+    #: What a learned router knows; None: there is none.
+    router: RouterWeights | None = None
     #: Which expert a latency budget sheds first.
     shed_order: tuple[str, ...] = ("spatial", "hybrid", "temporal")
 

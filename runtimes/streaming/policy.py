@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings, default_settings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
+from vidprism_edge.runtimes.streaming.router import ROUTED, Knowledge, Router, Vector
 from vidprism_edge.spec import STREAMS, ModelSpec
 
 Map = npt.NDArray[np.float32]
@@ -122,6 +123,12 @@ class ContentPolicy:
         self._activity = Activity(self._settings)
         #: What a latency budget takes: expert → ``floor`` or ``closed``.
         self.shed: dict[str, str] = {}
+        weights = self._settings.router
+        self._router = None if weights is None else Router(weights)
+        #: What a router is told beside the last frame's statistics.
+        self.known = Knowledge()
+        self._stats: Map = np.zeros((3, 1, 1), np.float32)
+        self._t_ns = self._warm_until_ns = 0
         self._gates = {
             name: Gate(
                 hold_s=self._settings.hold_s[name],
@@ -150,6 +157,7 @@ class ContentPolicy:
         if (scene.width, scene.height) != (self._scene.width, self._scene.height):
             self._activity = Activity(self._settings)
         self._scene, self._small = scene, small
+        self.known, self._warm_until_ns = Knowledge(t_ns), t_ns + self._spec.window_ns
         self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
         self._motion_box = self._wanted_motion_box = self._moved = None
         self._moving_maps = 0
@@ -167,6 +175,7 @@ class ContentPolicy:
         overdue = any(gate.is_overdue(t_ns) for gate in self._gates.values())
         for gate in self._gates.values():
             gate.update(t_ns, self._activity, join=overdue)
+        self._route(stats, t_ns)
         whole = self._scene.whole
         plan = Plan(boxes={"analyzer": (whole,), "temporal": (self._follow_motion(t_ns),)})
         for name, gate in self._gates.items():
@@ -178,6 +187,26 @@ class ContentPolicy:
         for name in ("spatial", "hybrid"):
             plan.boxes[name] = (whole,) if self._region is None else (whole, self._region)
         return plan
+
+    @property
+    def features(self) -> Vector:
+        """What a router is told of the last frame, float64 [16]."""
+        activity, t_ns = self._activity, self._t_ns
+        rested_s = {name: self._gates[name].rested_ns(t_ns) / 1e9 for name in ROUTED}
+        return self.known.describe(self._stats, activity.share, activity.noise, rested_s, t_ns)
+
+    def _route(self, stats: Map, t_ns: int) -> None:
+        """Close what the router does not want to run; warm-up, looks and overdue experts are none of its business."""
+        self._stats, self._t_ns = stats, t_ns
+        if self._activity.moving:
+            self.known.moved_ns = t_ns
+        if self._router is None or self._always_open or t_ns < self._warm_until_ns:
+            return
+        for name in self._router.unwanted(self.features, t_ns):
+            gate = self._gates[name]
+            bound = gate.reason in LOOKS or not gate.has_run or gate.is_overdue(t_ns)
+            if gate.is_open and not bound:
+                gate.is_open, gate.reason = False, "router"
 
     def _interval(self, name: str, t_ns: int) -> int:
         """Every how many grid points an open gate lets a stream be sampled; 0: not now."""
@@ -230,6 +259,7 @@ class ContentPolicy:
 
     def read_maps(self, saliency: Map, motion: Map, t_ns: int) -> None:
         """Choose the followed regions: what is salient and moves, and what moves."""
+        self.known.read_maps(saliency, motion)
         attention = saliency * (0.2 + motion)
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
         self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)

@@ -25,7 +25,7 @@ from vidprism_edge.runtimes.streaming.shadow import Shadow
 from vidprism_edge.runtimes.streaming.slots import TokenSlots
 from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.runtimes.streaming.temporal import TemporalRunner
-from vidprism_edge.spec import STREAMS, ModelSpec
+from vidprism_edge.spec import NONE, STREAMS, ModelSpec
 
 #: The graph whose run counts as an expert firing.
 GRAPH_OF = {"analyzer": "analyzer", "spatial": "spatial", "hybrid": "hybrid_encode", "temporal": "temporal"}
@@ -269,6 +269,8 @@ class Session:
         if not held:
             inputs = {name: array for view, _ in views.values() for name, array in view.items()}
             self._rest.scores = self._compute(inputs)
+            if isinstance(policy, ContentPolicy):
+                policy.known.read_scores(self._rest.scores, NONE)
         assert self._rest.scores is not None
         scores = dict(self._rest.scores)
         self._decisions += 1

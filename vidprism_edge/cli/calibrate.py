@@ -19,6 +19,9 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle; the choice is stored in it.")],
     data: Annotated[Path, typer.Option(help="A video, a folder of videos, or one with a CSV of clips.")],
     gates: Annotated[bool, typer.Option("--gates", help="Calibrate the gates.")] = False,
+    router: Annotated[
+        bool, typer.Option("--router", help="Also train a router, and keep it if it saves more.")
+    ] = False,
     target_agreement: Annotated[float, typer.Option(help="Least share of equal labels.")] = 0.99,
     subjects: Annotated[str | None, typer.Option(help="With a CSV: only these, separated by commas.")] = None,
     seconds: Annotated[
@@ -34,7 +37,8 @@ def command(
     """Run always-on and gated side by side, choose on each stream's first half and report on the second.
 
     The cheapest settings are taken whose labels agree as asked, whose scores are within 0.02 on average, and that lose
-    no event. A CSV of clips becomes streams with idle between the actions, one a subject.
+    no event. A CSV of clips becomes streams with idle between the actions, one a subject. A router is a small model
+    behind the gates, trained on the first halves; it is kept where it is cheaper on the second and agrees no less.
     """
     import tempfile
 
@@ -58,7 +62,9 @@ def command(
     with progress_bar("calibrate") as progress:
         result = calibrate_gates(
             opened, sources, target=target_agreement, engine=engine, options=engine_options(threads, device),
-            max_skip_s=max_skip, progress=lambda name, t: progress(name, int(t), int(t) + 1),
+            max_skip_s=max_skip,
+            reopen=(lambda: open_streams(data, subjects, seconds)) if router else None,
+            progress=lambda name, t: progress(name, int(t), int(t) + 1),
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "gates.png"
@@ -98,15 +104,15 @@ def frontier_table(result: Calibration) -> object:
     from rich.table import Table
 
     table = Table(
-        "change", "share", "hold", "spatial 1/n", "hybrid 1/n", "GMAC/s", "saving", "agree", "acting", "distance",
-        "lost", title="first half; the second half of the chosen one is below",
+        "change", "share", "hold", "router", "spatial 1/n", "hybrid 1/n", "GMAC/s", "saving", "agree", "acting",
+        "distance", "lost", title="first half; the second half of the chosen one is below",
     )  # fmt: skip
     for trial in sorted(result.trials, key=lambda t: t.first.macs_per_s):
         s, m = trial.settings, trial.first
         acting = "–" if m.action_agreement is None else f"{m.action_agreement:.1%}"
         table.add_row(
             f"{s.least_change:g}", f"{s.least_share['temporal']:.1%}, {s.least_share['spatial']:.1%}",
-            f"{s.hold_s['temporal']:g} s",
+            f"{s.hold_s['temporal']:.1f} s", "–" if s.router is None else "yes",
             str(s.busy_interval["spatial"]), str(s.busy_interval["hybrid"]), f"{m.macs_per_s / 1e9:.3f}",
             f"{m.saving:.1f} ×", f"{m.agreement:.2%}", acting, f"{m.distance:.4f}", f"{m.lost} of {m.events}",
             style="bold" if trial is result.chosen else "",
