@@ -211,7 +211,7 @@ class ContentPolicy:
     def _interval(self, name: str, t_ns: int) -> int:
         """Every how many grid points an open gate lets a stream be sampled; 0: not now."""
         gate = self._gates[name]
-        if self._always_open or gate.reason in LOOKS:
+        if self._always_open:
             return 1
         lively = self._salient or self._activity.moving
         stream, busy = self._spec.streams[name], self._settings.busy_interval[name]
@@ -220,7 +220,8 @@ class ContentPolicy:
             return interval
         # so rare that a grid of its own would let an event pass: due by the time since the last run
         due_ns = (interval - 0.5) * 1e9 / stream.rate_hz
-        return int(not gate.has_run or gate.rested_ns(t_ns) >= due_ns or gate.is_overdue(t_ns))
+        looks = not gate.has_run or gate.reason in LOOKS or gate.is_overdue(t_ns)
+        return int(looks or gate.rested_ns(t_ns) >= due_ns)
 
     def _shed(self, plan: Plan, name: str, t_ns: int) -> None:
         """Take from an expert what the latency budget does not allow; its max skip stays what it is."""

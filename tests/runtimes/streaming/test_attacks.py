@@ -91,7 +91,7 @@ def test_an_action_is_seen_as_by_an_always_on_run(spec, action, name):
 def test_an_idle_scene_fires_no_more_than_it_may(spec, idle, name):
     pictures, period_ns = idle
     attack, most = ATTACKS[name]
-    # a look of one run: for a network that knows none it lasts a window, whatever asked for it
+    # a look of one run: for a network that knows none, one that light asks for lasts longer
     shown = change(attack, pictures, period_ns)
     log = play(spec, shown, period_ns, max_skip_s=MAX_SKIP_S, settings=GateSettings())
     check_rests(spec, log)
@@ -144,7 +144,7 @@ def test_a_gate_that_never_opens_fails_here(spec, action, monkeypatch):
     """The check of actions is not passed by staying closed."""
     from vidprism_edge.runtimes.streaming.gates import Gate
 
-    def shut(self, t_ns, activity):
+    def shut(self, t_ns, activity, join):
         self.is_open, self.reason = False, "shut"
 
     monkeypatch.setattr(Gate, "update", shut)
