@@ -50,7 +50,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     warmup: list[float]
     load_ms: float
     graphs_ms: dict[str, float]
-    memory: dict[str, int]
+    memory: dict[str, int | None]
     accelerator: dict[str, Any]
     precisions: dict[str, str]
     energy: dict[str, Any]

@@ -30,8 +30,8 @@ def command(
         ),
     ] = None,
     init: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint of other labels to begin with, such as a larger data set's."),
+        str | None,
+        typer.Option(help="Checkpoint of other labels to begin with, or a preset that ships trained: nano."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="JSON file with another training recipe.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random [the recipe's].")] = None,
