@@ -1,18 +1,15 @@
 """The table of docs/results/precision.md: uniform precisions and auto, on both engines, one and two threads.
 
-``make`` converts an exported fp32 bundle into one bundle a row; ``time`` plays the clips of the subject that was left
-out of training and calibration through all of them in turn and writes the JSON; ``merge`` puts
-it into docs/results/precision.json.
+``folds`` exports the checkpoints ``foldS.safetensors`` of a folder, S the subject left out, converts each into one
+bundle a precision (calibration never sees S), and plays clips of S through all of them; it goes on where it was cut
+off, and begins anew where a checkpoint has changed. ``merge`` puts what was measured into docs/results.
 
-    python scripts/measure_precision.py make --bundle FP32.vpbundle --data DIR --left-out S --work DIR
-    python scripts/measure_precision.py time --data DIR --left-out S --work DIR --threads 1
-    python scripts/measure_precision.py merge --work DIR
+    python scripts/measure_precision.py folds --checkpoints DIR --folds 1,4 --data DATA --work WORK --accuracy
+    python scripts/measure_precision.py folds --checkpoints DIR --folds 1,4 --data DATA --work WORK --timing
+    python scripts/measure_precision.py merge --work WORK --fresh
 
-``folds`` does all of it for the checkpoints ``foldS.safetensors`` of a folder, S the subject left out; it goes on
-where it was cut off; ``merge`` then takes every fold's work folder and adds their sum.
-
-    python scripts/measure_precision.py folds --checkpoints DIR --folds 1,2,3,4,5,6 --data DIR --work DIR
-    python scripts/measure_precision.py merge --work DIR --fresh
+``--accuracy`` plays every clip of S; ``--timing`` plays ``--clips`` of them, all rows in turn, for each number of
+threads; without either, both are done. The steps of one bundle are ``make``, ``accuracy`` and ``time``.
 """
 
 from __future__ import annotations
@@ -29,11 +26,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vidprism_edge.bundle import Bundle
+from vidprism_edge.bundle import Bundle, hash_file
 from vidprism_edge.calibration.convert import KINDS
 from vidprism_edge.calibration.data import Clip, decode
 from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
 from vidprism_edge.calibration.samples import Samples, collect_samples, find_videos
+from vidprism_edge.errors import ParityError
 from vidprism_edge.export.precision import PrecisionPlan, add_target_graphs
 from vidprism_edge.report import describe_environment
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
@@ -43,26 +41,22 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 #: Rows of the table: one bundle each, for both targets; a target takes its own half precision.
 ROWS = ("fp32", "half", "int8", "auto")
+COUNTS = ("clips", "right", "decisions", "agree")
 HALF = {"onnx": "fp16", "openvino": "bf16"}
 COMMANDS = (
-    "vidprism-edge export --target onnx --checkpoint FOLD.safetensors --output FP32.vpbundle",
-    "python scripts/measure_precision.py make --bundle FP32.vpbundle --data DATA --left-out S --work WORK "
-    "--samples 150",
-    "python scripts/measure_precision.py time --data DATA --left-out S --work WORK --threads 1",
+    "python scripts/measure_precision.py folds --checkpoints DIR --folds S --data DATA --work WORK --samples 150",
     "python scripts/measure_precision.py merge --work WORK",
 )
 
 
 def plan_of(row: str, options: argparse.Namespace, fp32: Bundle) -> PrecisionPlan:
-    """The plan of a row. No gate: the table shows what a precision loses; auto is held to it as every export is."""
+    """The plan of a row; a target takes its own half precision."""
     common = {"data": options.data, "threads": 1, "left_out": (options.left_out,), "samples": options.samples}
     if row == "auto":
         return PrecisionPlan("auto", **common)
     chosen = {t: GraphRecipe(precision=HALF[t] if row == "half" else row) for t in KINDS}  # type: ignore[arg-type]
     recipe = Recipe(targets={t: dict.fromkeys(fp32.graphs, g) for t, g in chosen.items()})
-    return PrecisionPlan(
-        recipe=recipe, max_drop=1.0, **{**common, "data": options.data if row == "int8" else None}
-    )
+    return PrecisionPlan(recipe=recipe, **{**common, "data": options.data if row == "int8" else None})
 
 
 def _tell(*what: object) -> None:
@@ -74,7 +68,7 @@ def make(options: argparse.Namespace) -> None:
     from vidprism_edge.export import precision
 
     fp32 = Bundle.open(options.bundle)
-    real = precision._check_graphs
+    checks = {name: getattr(precision, name) for name in ("_check_graphs", "_play_gate")}
     # the rows differ in precision alone: the same samples serve them all
     collected: list[Samples] = []
 
@@ -94,14 +88,19 @@ def make(options: argparse.Namespace) -> None:
         manifest = msgspec.structs.replace(fp32.manifest, targets=tuple(KINDS))
         manifest.write(part)
         # a uniform precision is measured even where the gate would refuse it
-        precision._check_graphs = real if row == "auto" else lambda *_: None
+        for name, check in checks.items():
+            setattr(precision, name, check if row == "auto" else lambda *_: None)
         start = time.process_time()
-        plan = plan_of(row, options, fp32)
-        made = add_target_graphs(part, manifest, plan, _tell, print)
+        try:
+            made = add_target_graphs(part, manifest, plan_of(row, options, fp32), _tell, print)
+        except ParityError as refused:
+            print(f"{row} has no bundle: {refused}", flush=True)
+            continue
         made.write(part)
         part.rename(folder)
         print(row, f"{time.process_time() - start:.0f} s of processor time", flush=True)
-    precision._check_graphs = real
+    for name, check in checks.items():
+        setattr(precision, name, check)
 
 
 class Player:
@@ -140,23 +139,49 @@ class Player:
             self.said.append(labels[int(scores.mean(axis=0).argmax())])
 
 
-def measure(options: argparse.Namespace) -> None:
-    """Play every clip on every row in turn; the rows of one clip are neighbours in time."""
+def _players(options: argparse.Namespace, threads: int) -> list[Player]:
     made = [row for row in options.rows.split(",") if (options.work / f"{row}.vpbundle").exists()]
-    players = [Player(row, t, options.work, options.threads) for row in made for t in KINDS]
-    entries = [e for e in find_videos(options.data) if e.subject == options.left_out]
-    for entry in entries[: options.clips]:
+    if made[:1] != ["fp32"]:
+        raise SystemExit(
+            f"{options.work} has no fp32.vpbundle, which the others are compared with: make it first"
+        )
+    return [Player(row, target, options.work, threads) for row in made for target in KINDS]
+
+
+def _play(options: argparse.Namespace, players: list[Player], clips: int | None, *, keep: bool) -> None:
+    """Play every clip on every row in turn; the rows of one clip are neighbours in time."""
+    entries = [e for e in find_videos(options.data) if e.subject == options.left_out][:clips]
+    if len(entries) < 2:
+        raise SystemExit(
+            f"{options.data} has {len(entries)} clips of subject {options.left_out}; expected 2 or more"
+        )
+    for entry in entries:
         clip = decode(entry)
         for player in players:
-            player.play(clip, keep=True)
+            player.play(clip, keep=keep)
+
+
+def _write(options: argparse.Namespace, name: str, players: list[Player], rows: list[dict[str, Any]]) -> None:
+    told = {
+        "preset": players[0].bundle.spec.preset,
+        "left_out": options.left_out,
+        "environment": describe_environment(),
+        "rows": [
+            {"row": p.row, "engine": KINDS[p.target].engine, **row}
+            for p, row in zip(players, rows, strict=True)
+        ],
+    }
+    (options.work / name).write_text(json.dumps(told, indent=1) + "\n")
+    print(json.dumps(told["rows"]), flush=True)
+
+
+def accuracy(options: argparse.Namespace) -> None:
+    """What every row says of all clips of the left-out subject, beside fp32 in ONNX Runtime."""
+    players = _players(options, 1)
+    _play(options, players, None, keep=True)
     base = players[0]
     rows = [
         {
-            "row": p.row,
-            "engine": KINDS[p.target].engine,
-            "threads": options.threads,
-            "ms_per_decision": float(np.median(p.ms[1:])),
-            "ratio": float(np.median(np.array(base.ms[1:]) / np.array(p.ms[1:]))),
             "size_bytes": p.size_bytes,
             "clips": len(p.said),
             "right": int(np.sum(np.array(p.said) == np.array(p.clips))),
@@ -166,32 +191,61 @@ def measure(options: argparse.Namespace) -> None:
         }
         for p in players
     ]
-    told = {
-        "preset": base.bundle.spec.preset,
-        "left_out": options.left_out,
-        "random_weights": base.bundle.manifest.random_weights,
-        "environment": describe_environment(),
-        "rows": rows,
-    }
-    file = options.work / f"times-{options.threads}.json"
-    file.write_text(json.dumps(told, indent=1) + "\n")
-    print(json.dumps(rows, indent=1))
+    _write(options, "accuracy.json", players, rows)
+
+
+def timing(options: argparse.Namespace, threads: int) -> None:
+    """Milliseconds a decision of every row; the first clip, which warms the engines, does not count."""
+    players = _players(options, threads)
+    _play(options, players, options.clips, keep=False)
+    if len(players[0].ms) < 2:
+        raise SystemExit(
+            f"subject {options.left_out} has {len(players[0].ms)} clips to time; 2 or more are needed"
+        )
+    base = np.array(players[0].ms[1:])
+    rows = [
+        {
+            "times": {
+                str(threads): {"ms": float(np.median(p.ms[1:])), "ratio": float(np.median(base / p.ms[1:]))}
+            }
+        }
+        for p in players
+    ]
+    _write(options, f"times-{threads}.json", players, rows)
 
 
 def folds(options: argparse.Namespace) -> None:
     """Export, convert and play every fold; what is there of an earlier call is kept."""
+    both = options.accuracy == options.timing
     for subject in options.folds.split(","):
-        work = options.work / f"fold{subject}"
-        work.mkdir(parents=True, exist_ok=True)
-        bundle = work / "exported.vpbundle"
-        if not bundle.exists():
-            checkpoint = options.checkpoints / f"fold{subject}.safetensors"
-            export = ("export", "--target", "onnx", "--checkpoint", str(checkpoint), "--output", str(bundle))
-            subprocess.run([sys.executable, "-m", "vidprism_edge.cli.main", *export], check=True)
-        part = argparse.Namespace(**{**vars(options), "bundle": bundle, "left_out": subject, "work": work})
+        work = _export(options, subject)
+        part = argparse.Namespace(**{**vars(options), "left_out": subject, "work": work})
+        part.bundle = work / "exported.vpbundle"
         make(part)
-        if not (work / f"times-{options.threads}.json").exists():
-            measure(part)
+        if (both or options.accuracy) and not (work / "accuracy.json").exists():
+            accuracy(part)
+        for threads in _threads(options) if both or options.timing else ():
+            if not (work / f"times-{threads}.json").exists():
+                timing(part, threads)
+
+
+def _export(options: argparse.Namespace, subject: str) -> Path:
+    """The fold's work folder, with its fp32 bundle; emptied first where it is of another checkpoint."""
+    checkpoint = options.checkpoints / f"fold{subject}.safetensors"
+    work: Path = options.work / f"fold{subject}"
+    digest, known = hash_file(checkpoint), work / "checkpoint.sha256"
+    if not known.is_file() or known.read_text() != digest:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        bundle = work / "exported.vpbundle"
+        export = ("export", "--target", "onnx", "--checkpoint", str(checkpoint), "--output", str(bundle))
+        subprocess.run([sys.executable, "-m", "vidprism_edge.cli.main", *export], check=True)
+        known.write_text(digest)
+    return work
+
+
+def _threads(options: argparse.Namespace) -> list[int]:
+    return [int(n) for n in options.threads.split(",")]
 
 
 def add_up(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -199,35 +253,61 @@ def add_up(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["row"], row["engine"]), []).append(row)
-    counts, medians = ("clips", "right", "decisions", "agree"), ("ms_per_decision", "ratio", "size_bytes")
-    return [
-        {
-            **found[0],
-            **{name: sum(r[name] for r in found) for name in counts},
-            **{name: float(np.median([r[name] for r in found])) for name in medians},
+    added = []
+    for (name, engine), found in groups.items():
+        counts = {n: sum(r[n] for r in found if n in r) for n in COUNTS if any(n in r for r in found)}
+        timed = {n: [r["times"][n] for r in found if n in r.get("times", {})] for n in ("1", "2")}
+        times = {
+            n: {key: float(np.median([t[key] for t in each])) for key in ("ms", "ratio")}
+            for n, each in timed.items()
+            if each
         }
-        for found in groups.values()
-    ]
+        size = [r["size_bytes"] for r in found if "size_bytes" in r]
+        added.append({"row": name, "engine": engine, **counts, "times": times})
+        if size:
+            added[-1]["size_bytes"] = float(np.median(size))
+    return added
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["preset"], row["left_out"], row["threads"], row["row"], row["engine"]
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["preset"], row["left_out"], row["row"], row["engine"]
 
 
 def merge(options: argparse.Namespace) -> None:
-    """Put the measured rows of a work folder into docs/results/precision.json."""
-    found = [json.loads(f.read_text()) for f in sorted(options.work.rglob("times-*.json"))]
-    rows = [{**row, "preset": f["preset"], "left_out": f["left_out"]} for f in found for row in f["rows"]]
+    """Put what is measured in all work folders into docs/results/precision.json, in place of those rows there."""
+    files = [*options.work.rglob("accuracy.json"), *options.work.rglob("times-*.json")]
+    found = [json.loads(f.read_text()) for f in sorted(files)]
+    if not found:
+        raise SystemExit(f"{options.work} has nothing that was measured; run `folds` first")
     file = RESULTS / "precision.json"
     old = {"rows": []} if options.fresh or not file.is_file() else json.loads(file.read_text())
-    # the first measurement of a row stays: fp32 is measured again beside a row that comes later
-    every = {_key(r): r for r in [*reversed(rows), *old["rows"]]}
+    every: dict[tuple[str, ...], dict[str, Any]] = {}
+    for told in found:
+        for part in told["rows"]:
+            row = {"preset": told["preset"], "left_out": told["left_out"], **part}
+            known = every.setdefault(_key(row), {})
+            known.update({**row, "times": {**known.get("times", {}), **row.get("times", {})}})
+    for row in old["rows"]:
+        every.setdefault(_key(row), row)
     ordered = sorted(
-        every.values(), key=lambda r: (*_key(r)[:3], ROWS.index(r["row"]), r["engine"] != "onnxruntime")
+        every.values(), key=lambda r: (*_key(r)[:2], ROWS.index(r["row"]), r["engine"] != "onnxruntime")
     )
     told = {"environment": found[0]["environment"], "rows": ordered}
     file.write_text(json.dumps(told, indent=1) + "\n")
     write_table(told)
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row of the table; what was not measured is a dash."""
+    cells = [row["row"], row["engine"]]
+    for threads in ("1", "2"):
+        measured = row.get("times", {}).get(threads)
+        cells += [f"{measured['ms']:.1f}", f"{measured['ratio']:.2f}"] if measured else ["–", "–"]
+    cells.append(f"{row['size_bytes'] / 1e6:.1f}" if "size_bytes" in row else "–")
+    judged = "clips" in row
+    cells.append(f"{row['right']} of {row['clips']}" if judged else "–")
+    cells.append(f"{row['agree']} of {row['decisions']}" if judged else "–")
+    return f"| {' | '.join(cells)} |"
 
 
 def write_table(told: dict[str, Any]) -> None:
@@ -245,31 +325,27 @@ def write_table(told: dict[str, Any]) -> None:
         "in ONNX Runtime. The clips are of a subject that neither training nor calibration has seen. `half` is fp16",
         "in ONNX Runtime and bf16 in OpenVINO. Agreement counts decisions with the label of fp32 in ONNX Runtime.",
         "With one thread times are the processor's, with two they are elapsed time on a machine that also trained.",
-        "A row with fewer clips was measured in a run of its own, beside fp32.",
+        "Milliseconds are those of one decision; a dash was not measured. A row with fewer clips was measured in a",
+        "run of its own, beside fp32.",
         "Uniform rows are measured even where the accuracy gate would refuse them; `auto` is held to it.",
     ]
-    tables: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in told["rows"]:
-        tables.setdefault((r["preset"], f"subject {r['left_out']}", r["threads"]), []).append(r)
-    for preset, threads in dict.fromkeys((preset, threads) for preset, _, threads in tables):
-        rows = [r for r in told["rows"] if (r["preset"], r["threads"]) == (preset, threads)]
+        tables.setdefault((r["preset"], f"subject {r['left_out']}"), []).append(r)
+    for preset in dict.fromkeys(preset for preset, _ in tables):
+        rows = [r for r in told["rows"] if r["preset"] == preset]
         subjects = len({r["left_out"] for r in rows})
         if subjects > 1:
-            tables = {(preset, f"each of {subjects} subjects in turn", threads): add_up(rows), **tables}
-    for (preset, subject, threads), rows in tables.items():
-        plural = "" if threads == 1 else "s"
-        lines += ["", f"## {preset}, {subject} left out, {threads} thread{plural} a graph", ""]
+            tables = {(preset, f"each of {subjects} subjects in turn"): add_up(rows), **tables}
+    for (preset, subject), rows in tables.items():
+        lines += ["", f"## {preset}, {subject} left out", ""]
         lines += [
-            "| precision | engine | ms a decision | speed | MB | top-1 | agreement |",
-            "|---|---|---|---|---|---|---|",
+            "| precision | engine | ms, 1 thread | speed | ms, 2 threads | speed | MB | top-1 | agreement |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
+        lines += [_line(r) for r in rows]
         for r in rows:
-            lines.append(
-                f"| {r['row']} | {r['engine']} | {r['ms_per_decision']:.1f} | {r['ratio']:.2f} | "
-                f"{r['size_bytes'] / 1e6:.1f} | {r['right']} of {r['clips']} | {r['agree']} of {r['decisions']} |"
-            )
-        for r in rows:
-            if r["row"] == "auto" and subject.startswith("subject"):
+            if r["row"] == "auto" and "precisions" in r:
                 chosen = ", ".join(f"{name} {precision}" for name, precision in r["precisions"].items())
                 lines += ["", f"`auto` on {r['engine']}: {chosen}."]
     lines += [
@@ -288,20 +364,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=("make", "time", "folds", "merge"))
+    parser.add_argument("step", choices=("folds", "merge", "make", "accuracy", "time"))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoints", type=Path, help="folds: folder with foldS.safetensors")
     parser.add_argument("--folds", default="1,2,3,4,5,6", help="folds: the subjects, separated by commas")
+    parser.add_argument("--accuracy", action="store_true", help="folds: top-1 and agreement alone")
+    parser.add_argument("--timing", action="store_true", help="folds: times alone")
     parser.add_argument("--fresh", action="store_true", help="merge: forget the rows measured before")
-    parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--left-out")
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=300)
-    parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--bundle", type=Path, help="make: the fp32 bundle")
+    parser.add_argument("--left-out", help="make, accuracy, time: the subject")
+    parser.add_argument("--threads", default="1,2", help="folds, time: numbers of threads")
+    parser.add_argument("--samples", type=int, default=300, help="calibration samples a graph")
+    parser.add_argument("--clips", type=int, default=10, help="clips that are timed; all of them are judged")
     parser.add_argument("--rows", default=",".join(ROWS))
     options = parser.parse_args()
-    {"make": make, "time": measure, "folds": folds, "merge": merge}[options.step](options)
+    if options.step == "time":
+        for threads in _threads(options):
+            timing(options, threads)
+    else:
+        {"make": make, "accuracy": accuracy, "folds": folds, "merge": merge}[options.step](options)
 
 
 if __name__ == "__main__":
