@@ -41,7 +41,8 @@ def run_inside(
     outside = [n for n in dict.fromkeys(names) if n in inputs]
     inside = [n for n in dict.fromkeys(names) if n not in inputs]
     for sample in samples:
-        values = session.run(inside, sample)
+        # no names at all would mean every output
+        values = session.run(inside, sample) if inside else []
         yield {**dict(zip(inside, values, strict=True)), **{n: sample[n] for n in outside}}
 
 

@@ -40,6 +40,7 @@ from vidprism_edge.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "results" / "ablations.json"
+IMAGE = "image-only encoder with mean pooling"
 EXPERTS = ("spatial", "hybrid", "temporal")
 
 
@@ -172,8 +173,8 @@ def image_only(spec: ModelSpec, seen: Sequence[Example], held: Sequence[Example]
     return right / len(held)
 
 
-def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All rows of one fold."""
+def measure(fold: str, options: argparse.Namespace, image: float | None) -> dict[str, Any]:
+    """All rows of one fold; ``image``: the image-only one, where it is known, because no region changes it."""
     checkpoint = Checkpoint.open(options.work / f"fold{fold}.safetensors")
     if checkpoint.story["left_out"] != [fold]:
         raise SystemExit(f"{checkpoint.path} leaves out {checkpoint.story['left_out']}, expected {fold}")
@@ -194,8 +195,10 @@ def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
         rows[f"{count} fusion pass{'es' * (count > 1)}"] = judge(net, examples)
     net.fusion.passes = passes
     rows |= longer(Bundle.open(options.work / f"fold{fold}.vpbundle"), held.entries)
-    learned = preparer.record(seen.entries, net.analyzer, variants=recipe.variants)
-    rows["image-only encoder with mean pooling"] = image_only(checkpoint.spec, learned, examples)
+    if image is None:
+        learned = preparer.record(seen.entries, net.analyzer, variants=recipe.variants)
+        image = image_only(checkpoint.spec, learned, examples)
+    rows[IMAGE] = image
     return {"left_out": fold, "clips": len(examples), "top1": rows}
 
 
@@ -211,7 +214,8 @@ def main() -> None:
     torch.set_num_threads(1)
     done = json.loads(FILE.read_text()) if FILE.is_file() else []
     for fold in options.folds.split(","):
-        row = measure(fold, options)
+        known = next((r["top1"].get(IMAGE) for r in done if r["left_out"] == fold), None)
+        row = measure(fold, options, known)
         print(json.dumps(row), flush=True)
         done = sorted([r for r in done if r["left_out"] != fold] + [row], key=lambda r: r["left_out"])
         FILE.write_text(json.dumps(done, indent=1) + "\n")

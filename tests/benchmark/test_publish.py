@@ -75,9 +75,11 @@ def test_a_faster_second_run_is_seen_with_its_interval(tmp_path, capsys):
 
 
 def test_a_repetition_differs_in_nothing():
-    found = compare(make_result(), make_result(seed=7))
-    assert {row["verdict"] for row in found["ratios"].values()} == {"no difference seen"}
-    assert "p99" not in found["ratios"], "the samples carry no p99"
+    found = [compare(make_result(), make_result(seed=seed))["ratios"] for seed in range(1, 10)]
+    verdicts = [row["verdict"] for ratios in found for row in ratios.values()]
+    # an interval of 99 % is missed now and then
+    assert sum(verdict != "no difference seen" for verdict in verdicts) <= 1
+    assert "p99" not in found[0], "the samples carry no p99"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def measure_part(bundle: Bundle, job: Job, progress: Progress) -> Part:
         memory={
             "before_load_bytes": before,
             "after_load_bytes": loaded,
-            "peak_bytes": peak_memory_bytes(),
+            # the kernel updates its peak now and then: it is at least what was seen
+            "peak_bytes": max(peak_memory_bytes(), loaded or 0),
         },
         accelerator=tell_placement(engines, job.request.device),
         precisions={name: engine.precision for name, engine in engines.items()},
