@@ -158,21 +158,22 @@ def write_parts() -> list[str]:
     folds = json.loads(file.read_text()) if file.is_file() else []
     if not folds:
         return []
-    subjects = ", ".join(f["left_out"] for f in folds)
     lines = [
         "",
         "## What each part is worth",
         "",
-        f"On the left-out subjects {subjects}, in torch on features ",
+        "In torch on features kept in half precision, nothing trained again: an ",
     ]
     lines[-1] += (
-        "kept in half precision, nothing trained again: an expert is masked, as in training, where it is "
+        "expert is masked, as in training, where it is dropped at random; the temporal expert is shown other "
     )
-    lines[-1] += "dropped at random; passes share weights."
-    lines += ["", "| | mean top-1 | spread | lowest |", "|---|---|---|---|"]
-    for name in folds[0]["top1"]:
-        found = [f["top1"][name] for f in folds if name in f["top1"]]
-        lines.append(f"| {name} | {mean(found):.1%} | {pstdev(found):.1%} | {min(found):.1%} |")
+    lines[-1] += "regions; passes share weights. Only rows over the same people are to be compared."
+    lines += ["", "| | left-out subjects | mean top-1 | spread | lowest |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys(name for fold in folds for name in fold["top1"]):
+        found = {f["left_out"]: f["top1"][name] for f in folds if name in f["top1"]}
+        tops = list(found.values())
+        people = ", ".join(found)
+        lines.append(f"| {name} | {people} | {mean(tops):.1%} | {pstdev(tops):.1%} | {min(tops):.1%} |")
     command = "python scripts/ablate_folds.py --work WORK --data DATA"
     return [*lines, "", "```sh", command, "```"]
 
