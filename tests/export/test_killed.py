@@ -76,7 +76,7 @@ def cases():
                 yield pytest.param(target, stage, previous, marks=marks)
 
 
-@pytest.mark.parametrize(("target", "stage", "previous"), cases())
+@pytest.mark.parametrize(("target", "stage", "previous"), list(cases()))
 def test_a_killed_export_leaves_no_bundle_or_the_previous_one(
     tiny_bundle, clips, tmp_path, target, stage, previous
 ):
