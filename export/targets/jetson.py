@@ -15,7 +15,10 @@ FAMILY = "jetson"
 
 
 class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One JetPack: ``l4t`` are the beginnings of its L4T versions; ``refused`` says why it cannot be used, if so."""
+    """One JetPack: ``l4t`` are the beginnings of its L4T versions; ``refused`` says why it cannot be used, if so.
+
+    ``source``: where the versions were read.
+    """
 
     version: str
     l4t: tuple[str, ...]
@@ -25,6 +28,7 @@ class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dla: bool
     refused: str = ""
     way_out: str = ""
+    source: str = ""
 
     @property
     def tensorrt_version(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from vidprism_edge.report import describe_environment
 _JETPACK = {
     "32": "4", "34": "5.0", "35.1": "5.0.2", "35.2": "5.1", "35.3": "5.1.1", "35.4": "5.1.2", "35.5": "5.1.3",
     "35.6": "5.1.4", "36.2": "6.0 DP", "36.3": "6.0", "36.4": "6.1 or 6.2", "38": "7",
+    "38.2": "7.0", "38.4": "7.1", "39.2.0": "7.2", "39.2.1": "7.2.1",
 }  # fmt: skip
 #: What must agree for two runs to be of the same device, in the order in which a difference is told.
 SAME = (
