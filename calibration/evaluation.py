@@ -16,6 +16,7 @@ from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import Clip, DataSet, Reader
 from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.prediction import Prediction
 from vidprism_edge.runtimes.streaming.session import Session
 
 
@@ -78,6 +79,17 @@ class Evaluation:
         }
 
 
+def log_scores(predictions: Sequence[Prediction], labels: Sequence[str]) -> np.ndarray:
+    """Log-scores of decisions, float64 [decisions, K]; a score of 0 stays finite."""
+    return np.asarray(np.log(np.array([[p.scores[name] for name in labels] for p in predictions]) + 1e-300))
+
+
+def label_clip(predictions: Sequence[Prediction], labels: Sequence[str]) -> str:
+    """The label of a clip: the argmax of the mean logits over its ready decisions."""
+    ready = [p for p in predictions if p.ready]
+    return labels[int(log_scores(ready, labels).mean(axis=0).argmax())]
+
+
 def judge(bundle: Bundle, clip: Clip, *, engines: Mapping[str, Engine], gates: str) -> Judged:
     """Play one clip through a fresh session."""
     session = Session(bundle, engine=engines, gates=gates, period_ns=clip.period_ns)
@@ -86,8 +98,7 @@ def judge(bundle: Bundle, clip: Clip, *, engines: Mapping[str, Engine], gates: s
         made += session.push(frame) or []
     made += session.finish()
     ready = tuple(p.ready for p in made)
-    scores = np.log(np.array([[p.scores[name] for name in bundle.spec.labels] for p in made]) + 1e-300)
-    said = bundle.spec.labels[int(scores[list(ready)].mean(axis=0).argmax())]
+    scores, said = log_scores(made, bundle.spec.labels), label_clip(made, bundle.spec.labels)
     video_s = (clip.frames[-1].t_ns - clip.frames[0].t_ns) / 1e9
     return Judged(clip.entry.path, clip.entry.label, said, scores, ready, sum(p.macs for p in made), video_s)
 

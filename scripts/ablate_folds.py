@@ -25,6 +25,7 @@ import torch.nn.functional as F
 
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import Entry, read_dataset
+from vidprism_edge.calibration.evaluation import label_clip
 from vidprism_edge.calibration.streams import SubjectStream
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
@@ -124,8 +125,7 @@ def longer(bundle: Bundle, entries: Sequence[Entry]) -> dict[str, float]:
             made += session.push(frame) or []
         made += session.finish()
         names = bundle.spec.labels
-        scores = np.log(np.array([[p.scores[n] for n in names] for p in made if p.ready]) + 1e-300)
-        by_mean += names[int(scores.mean(axis=0).argmax())] == entry.label
+        by_mean += label_clip(made, names) == entry.label
         told = [e for e in detect_events(made, bundle.spec.events, names) if e.state == "offset"]
         by_event += bool(told) and max(told, key=lambda e: e.score).label == entry.label
     count, name = len(entries), "10 s of idle around each clip"

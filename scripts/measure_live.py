@@ -22,6 +22,7 @@ import numpy as np
 
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import Clip, Reader, read_dataset
+from vidprism_edge.calibration.evaluation import label_clip
 from vidprism_edge.errors import SourceError
 from vidprism_edge.runtimes.engines import EngineOptions
 from vidprism_edge.runtimes.streaming.session import Session
@@ -76,8 +77,7 @@ def watch(bundle: Bundle, clip: Clip, zoom: int) -> bool:
         made += session.finish()
     finally:
         source.close()
-    scores = np.log(np.array([[p.scores[n] for n in bundle.spec.labels] for p in made if p.ready]) + 1e-300)
-    return bundle.spec.labels[int(scores.mean(axis=0).argmax())] == clip.entry.label
+    return label_clip(made, bundle.spec.labels) == clip.entry.label
 
 
 def main() -> None:

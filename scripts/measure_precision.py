@@ -29,6 +29,7 @@ import numpy as np
 from vidprism_edge.bundle import Bundle, hash_file
 from vidprism_edge.calibration.convert import KINDS
 from vidprism_edge.calibration.data import Clip, decode
+from vidprism_edge.calibration.evaluation import label_clip
 from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
 from vidprism_edge.calibration.samples import Samples, collect_samples, find_videos
 from vidprism_edge.errors import ParityError
@@ -132,11 +133,9 @@ class Player:
         made += session.finish()
         self.ms.append((self._clock() - start) / 1e6 / len(made))
         if keep:
-            labels = self.bundle.spec.labels
             self.labels += [p.label for p in made]
-            scores = np.log([[p.scores[n] for n in labels] for p in made if p.ready])
             self.clips.append(clip.entry.label)
-            self.said.append(labels[int(scores.mean(axis=0).argmax())])
+            self.said.append(label_clip(made, self.bundle.spec.labels))
 
 
 def _players(options: argparse.Namespace, threads: int) -> list[Player]:
@@ -198,10 +197,6 @@ def timing(options: argparse.Namespace, threads: int) -> None:
     """Milliseconds a decision of every row; the first clip, which warms the engines, does not count."""
     players = _players(options, threads)
     _play(options, players, options.clips, keep=False)
-    if len(players[0].ms) < 2:
-        raise SystemExit(
-            f"subject {options.left_out} has {len(players[0].ms)} clips to time; 2 or more are needed"
-        )
     base = np.array(players[0].ms[1:])
     rows = [
         {
