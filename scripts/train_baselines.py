@@ -17,7 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ from vidprism_edge.spec import NONE, ModelSpec
 from vidprism_edge.training.batches import Change
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
-from vidprism_edge.training.run import IDLE_EVERY
+from vidprism_edge.training.run import record_all
 from vidprism_edge.training.store import ClipStore
+from vidprism_edge.training.trainer import draw_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "results" / "baselines.json"
@@ -166,6 +167,8 @@ class Views:
     net: Baseline
     encoder: nn.Module
     folder: Path
+    #: features by the clip's name, as they are read or made
+    known: dict[str, npt.NDArray[np.float16]] = field(default_factory=dict)
 
     def picture(self, store: ClipStore, frame: int) -> Float:
         """A whole frame, letterboxed and normalised [3, S, S]."""
@@ -178,7 +181,13 @@ class Views:
 
     def features(self, store: ClipStore) -> npt.NDArray[np.float16]:
         """The frozen encoder's frame features of every frame [F, Df]."""
-        file = self.folder / f"{store.folder.name}.npy"
+        name = store.folder.name
+        if name not in self.known:
+            self.known[name] = self._read(store, self.folder / f"{name}.npy")
+        return self.known[name]
+
+    def _read(self, store: ClipStore, file: Path) -> npt.NDArray[np.float16]:
+        """Features from the disk, where they are kept once they are made."""
         if not file.is_file():
             parts = []
             for first in range(0, len(store.frames), 16):
@@ -208,24 +217,16 @@ class Views:
         return change.apply(np.stack([self.picture(example.store, f) for f in frames]), rng)
 
 
-def draw(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
-    """An epoch's clips: all actions, and as many of none as of a class."""
-    actions, idle = [e for e in examples if e.label != NONE], [e for e in examples if e.label == NONE]
-    count = min(len(idle), -(-len(actions) // len({e.label for e in actions})))
-    chosen = actions + [idle[i] for i in rng.choice(len(idle), count, replace=False)]
-    return [chosen[i] for i in rng.permutation(len(chosen))]
-
-
 def fit(views: Views, examples: Sequence[Example], mirror: dict[str, str], recipe: Recipe) -> None:
     """Train the baseline in place."""
     net, labels = views.net, views.spec.labels
     rng = np.random.default_rng(recipe.seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.05)
-    steps = -(-len(draw(examples, np.random.default_rng(0))) // BATCH)
+    steps = -(-len(draw_epoch(examples, np.random.default_rng(0))) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps, pct_start=0.1)
     net.train()
     for epoch in range(EPOCHS):
-        chosen, total = draw(examples, rng), 0.0
+        chosen, total = draw_epoch(examples, rng), 0.0
         for step in range(steps):
             inputs, targets = [], []
             for example in chosen[step * BATCH : (step + 1) * BATCH]:
@@ -301,10 +302,8 @@ def measure(row: str, fold: str, options: argparse.Namespace) -> dict[str, Any]:
     spec, recipe = checkpoint.spec, Recipe()
     preparer = Preparer(spec, ours.spatial.encoder, recipe, options.cache, lambda *_: None)
     seen, held = select(read_dataset(options.data), [fold])
-    examples = preparer.record(seen.entries, ours.analyzer, variants=recipe.variants)
     negatives = read_folder(options.negatives, NONE)
-    examples += preparer.record(negatives, ours.analyzer, variants=recipe.variants)
-    examples += preparer.record(seen.entries[::IDLE_EVERY], ours.analyzer, variants=1, idle=True)
+    examples = record_all(preparer, ours.analyzer, seen, negatives, variants=recipe.variants)
     torch.manual_seed(recipe.seed)
     net = ROWS[row](spec)
     views = Views(spec, net, ours.spatial.encoder, options.work / "baseline-features")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from vidprism_edge.calibration.data import DataSet, Entry, read_dataset, read_folder
 from vidprism_edge.errors import UsageError
+from vidprism_edge.model.analyzer import Analyzer
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import NONE, ModelSpec
@@ -72,8 +73,9 @@ def train(
     negatives = read_folder(options.negatives, NONE) if options.negatives is not None else ()
     seen, held = select(data, options.leave_out)
     net = build(spec, seed=options.recipe.seed, random_weights=options.random_weights)
-    if options.init is not None:
-        Checkpoint.open(options.init).start(net)
+    begun = None if options.init is None else Checkpoint.open(options.init)
+    if begun is not None:
+        begun.start(net)
     cache = options.cache or default_cache()
     preparer = Preparer(spec, net.spatial.encoder, options.recipe, cache, progress)
     examples = _prepare(preparer, net, seen, negatives, options)
@@ -88,13 +90,13 @@ def train(
         device=options.device,
         progress=progress,
         say=say,
-        begun=options.init is not None,
+        begun=begun is not None,
     )
     trainer.train()
     judged = None
     if held is not None:
         judged = _judge(trainer, preparer.record(held.entries, net.analyzer, variants=1))
-    story = _tell(options, data, examples, preparer.analyzer_loss)
+    story = _tell(options, data, examples, preparer.analyzer_loss, begun)
     net.cpu()
     save_checkpoint(options.output, spec, trained_state(net), story)
     shutil.rmtree(folder, ignore_errors=True)
@@ -118,16 +120,30 @@ def _prepare(
     preparer: Preparer, net: VidPrism, data: DataSet, negatives: tuple[Entry, ...], options: TrainOptions
 ) -> list[Example]:
     """The analyzer is taught first, because the regions of everything else follow from its maps."""
-    recipe = options.recipe
     opened = preparer.open(data.entries)
     if not opened:
         raise UsageError(preparer.skipped or f"no clip in {data.root} could be read")
     preparer.teach(net.analyzer, opened)
-    examples = preparer.record(data.entries, net.analyzer, variants=recipe.variants)
+    return record_all(
+        preparer, net.analyzer, data, negatives, variants=options.recipe.variants, none=options.none
+    )
+
+
+def record_all(
+    preparer: Preparer,
+    analyzer: Analyzer,
+    data: DataSet,
+    negatives: Sequence[Entry],
+    *,
+    variants: int,
+    none: bool = True,
+) -> list[Example]:
+    """All that is learned from: the clips and the negatives in their variants, and idle parts of the clips."""
+    examples = preparer.record(data.entries, analyzer, variants=variants)
     if negatives:
-        examples += preparer.record(negatives, net.analyzer, variants=recipe.variants)
-    if options.none:
-        examples += preparer.record(data.entries[::IDLE_EVERY], net.analyzer, variants=1, idle=True)
+        examples += preparer.record(negatives, analyzer, variants=variants)
+    if none:
+        examples += preparer.record(data.entries[::IDLE_EVERY], analyzer, variants=1, idle=True)
     return examples
 
 
@@ -150,7 +166,11 @@ def _judge(trainer: Trainer, examples: list[Example]) -> dict[str, Any]:
 
 
 def _tell(
-    options: TrainOptions, data: DataSet, examples: list[Example], analyzer_loss: float | None
+    options: TrainOptions,
+    data: DataSet,
+    examples: list[Example],
+    analyzer_loss: float | None,
+    begun: Checkpoint | None,
 ) -> dict[str, Any]:
     """What explains the weights. No path of this machine is in it."""
     return {
@@ -160,7 +180,7 @@ def _tell(
         "left_out": list(options.leave_out),
         "mirror": list(options.mirror),
         "negatives": options.negatives.name if options.negatives is not None else None,
-        "init": Checkpoint.open(options.init).story if options.init is not None else None,
+        "init": None if begun is None else begun.story,
         "random_encoder": options.random_weights,
         "analyzer_loss": analyzer_loss,
         "recipe": msgspec.to_builtins(options.recipe),

@@ -51,6 +51,18 @@ class Outcome:
     auxiliary_top1: float
 
 
+def draw_epoch(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
+    """An epoch's examples in random order: every clip of an action, and as many of none as of a class."""
+    actions = [e for e in examples if e.label != NONE]
+    idle = [e for e in examples if e.label == NONE]
+    if actions and idle:
+        classes = len({e.label for e in actions})
+        count = min(len(idle), -(-len(actions) // classes))
+        idle = [idle[i] for i in rng.choice(len(idle), count, replace=False)]
+    chosen = actions + idle
+    return [chosen[i] for i in rng.permutation(len(chosen))]
+
+
 class Trainer:
     """Trains one network on prepared examples."""
 
@@ -102,7 +114,10 @@ class Trainer:
                 position += stage.epochs
                 continue
             optimizer = self._optimizer(stage)
-            steps = -(-len(self._draw(0, 0)) // self._recipe.batch)
+            steps = -(
+                -len(draw_epoch(self._examples, np.random.default_rng((self._recipe.seed, 0, 0))))
+                // self._recipe.batch
+            )
             first = max(0, done - position)
             if first:
                 self._load_optimizer(optimizer)
@@ -135,25 +150,13 @@ class Trainer:
             groups, lr=stage.rate, weight_decay=self._recipe.weight_decay, betas=(0.9, 0.98)
         )
 
-    def _draw(self, stage: int, epoch: int) -> list[Example]:
-        """The epoch's examples in random order: every clip of an action, and as many of none as of a class."""
-        rng = np.random.default_rng((self._recipe.seed, stage, epoch))
-        actions = [e for e in self._examples if e.label != NONE]
-        idle = [e for e in self._examples if e.label == NONE]
-        if actions and idle:
-            classes = len({e.label for e in actions})
-            count = min(len(idle), -(-len(actions) // classes))
-            idle = [idle[i] for i in rng.choice(len(idle), count, replace=False)]
-        chosen = actions + idle
-        return [chosen[i] for i in rng.permutation(len(chosen))]
-
     def _epoch(
         self, number: int, stage: Stage, epoch: int, steps: int, optimizer: torch.optim.Optimizer
     ) -> float:
         recipe = self._recipe
         torch.manual_seed(recipe.seed * 1_000_003 + number * 1009 + epoch)
         rng = np.random.default_rng((recipe.seed, number, epoch, 1))
-        examples = self._draw(number, epoch)
+        examples = draw_epoch(self._examples, np.random.default_rng((recipe.seed, number, epoch)))
         self._set_mode(stage)
         total = 0.0
         for step in range(steps):
