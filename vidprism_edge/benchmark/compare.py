@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from vidprism_edge.benchmark.device.fingerprint import tell_differences
 from vidprism_edge.benchmark.request import SCENARIOS
-from vidprism_edge.benchmark.statistics import (
-    Float,
-    compare_estimates,
-    estimate,
-    name_percentile,
-    percentile_statistic,
-)
-from vidprism_edge.benchmark.stopping import least_samples
+from vidprism_edge.benchmark.statistics import carried_statistics, compare_estimates, estimate
 from vidprism_edge.benchmark.tell import as_request
 
 
@@ -45,12 +37,9 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     runs = [result["samples"] for result in (first, second)]
     scenario = SCENARIOS[as_request(first).scenario]
     fewest = min(len(run["latency_ms"]) for run in runs)
-    statistics: dict[str, Callable[[Float], float]] = {"mean": lambda values: float(np.mean(values))}
-    for percentile in sorted({50.0, 90.0, scenario.percentile or 90.0}):
-        if fewest >= least_samples(percentile):
-            statistics[name_percentile(percentile)] = percentile_statistic(percentile)
+    percentiles = sorted({50.0, 90.0, scenario.percentile or 90.0})
     ratios = {}
-    for name, statistic in statistics.items():
+    for name, statistic in carried_statistics(fewest, percentiles).items():
         one, two = (estimate(run["latency_ms"], run["parts"], statistic) for run in runs)
         ratios[name] = _ratio(*compare_estimates(one, two))
     stages = {

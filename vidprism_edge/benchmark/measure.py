@@ -61,7 +61,7 @@ def measure(bundle: Bundle, request: Request, progress: Progress) -> tuple[dict[
         "parts": tell_parts(parts, starts_s),
         **summarise(bundle, request, samples, [part.warmup for part in parts]),
         "load": {"total_ms": first.load_ms, "graphs_ms": first.graphs_ms, "starts": starts},
-        "memory": first.memory | {"peak_bytes": max(part.memory["peak_bytes"] or 0 for part in parts)},
+        "memory": first.resident | {"peak_bytes": max(part.peak_bytes for part in parts)},
         "accelerator": first.accelerator,
         "precisions": first.precisions,
         "energy": join_energy([part.energy for part in parts], samples.parts),

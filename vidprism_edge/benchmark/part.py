@@ -50,7 +50,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     warmup: list[float]
     load_ms: float
     graphs_ms: dict[str, float]
-    memory: dict[str, int | None]
+    #: before and after loading; None where the system does not say
+    resident: dict[str, int | None]
+    peak_bytes: int
     accelerator: dict[str, Any]
     precisions: dict[str, str]
     energy: dict[str, Any]
@@ -83,12 +85,9 @@ def measure_part(bundle: Bundle, job: Job, progress: Progress) -> Part:
         warmup=setting.warmup,
         load_ms=load_ms,
         graphs_ms={name: engine.build_ms for name, engine in engines.items()},
-        memory={
-            "before_load_bytes": before,
-            "after_load_bytes": loaded,
-            # the kernel updates its peak now and then: it is at least what was seen
-            "peak_bytes": max(peak_memory_bytes(), loaded or 0),
-        },
+        resident={"before_load_bytes": before, "after_load_bytes": loaded},
+        # the kernel updates its peak now and then: it is at least what was seen
+        peak_bytes=max(peak_memory_bytes(), loaded or 0),
         accelerator=tell_placement(engines, job.request.device),
         precisions={name: engine.precision for name, engine in engines.items()},
         energy=monitor.energy(samples.pace_s),

@@ -73,6 +73,15 @@ def percentile_statistic(percentile: float) -> Callable[[Float], float]:
     return lambda values: nearest_rank(np.sort(values), percentile)
 
 
+def carried_statistics(count: int, percentiles: Sequence[float]) -> dict[str, Callable[[Float], float]]:
+    """The mean and those of the percentiles that so many samples carry, by name."""
+    carried = [p for p in percentiles if count >= least_samples(p)]
+    return {
+        "mean": lambda values: float(values.mean()),
+        **{name_percentile(p): percentile_statistic(p) for p in carried},
+    }
+
+
 @lru_cache(maxsize=256)
 def student_t(freedom: float) -> float:
     """Student's t for ``INTERVAL``, two-sided, with so many degrees of freedom (1 or more, whole or not)."""
@@ -120,12 +129,8 @@ def intervals_ms(
     """
     if len(samples_ms) < STRETCHES:
         return {}
-    statistics: dict[str, Callable[[Float], float]] = {"mean": lambda values: float(values.mean())}
-    for percentile in percentiles:
-        if len(samples_ms) >= least_samples(percentile):
-            statistics[name_percentile(percentile)] = percentile_statistic(percentile)
     found = {}
-    for name, statistic in statistics.items():
+    for name, statistic in carried_statistics(len(samples_ms), percentiles).items():
         one = estimate(samples_ms, parts, statistic)
         half = student_t(one.freedom) * 2**0.5 * one.error
         found[name] = [float(np.exp(one.log - half)), float(np.exp(one.log + half))]
