@@ -151,10 +151,12 @@ class Course:
 
     def note(self, session: Session, predictions: list[Prediction] | None) -> None:
         """Take the decisions that a frame completed."""
-        self.predictions += predictions or []
+        if not predictions:
+            return
+        self.predictions += predictions
         policy = session.sampler.policy
         if isinstance(policy, ContentPolicy):
-            self.features += [policy.features] * len(predictions or [])
+            self.features += [policy.features] * len(predictions)
 
     def part(self, from_ns: int, to_ns: int) -> list[Prediction]:
         """The ready decisions of a stretch of time."""

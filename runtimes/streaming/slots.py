@@ -76,9 +76,9 @@ class TokenSlots:
         begin_ns = int(self._t_ns[newest])
         # grid times are whole nanoseconds
         count = (until_ns - begin_ns + 1000) * self._rate_mhz // 10**12
-        if not self._filled[newest].any():
+        if count < 1 or not self._filled[newest].any():
             return
-        stored = (*self._buffers.values(), self._boxes, self._filled, self._made_ns)
+        stored = self._stored()
         values = [array[newest].copy() for array in stored]
         for n in range(max(1, count - self.rows + 1), count + 1):
             for row in (self._next, self._next + self.rows):
@@ -87,10 +87,14 @@ class TokenSlots:
                 self._t_ns[row] = begin_ns + n * 10**12 // self._rate_mhz
             self._next = (self._next + 1) % self.rows
 
+    def _stored(self) -> tuple[np.ndarray, ...]:
+        """All that a row holds beside its time."""
+        return (*self._buffers.values(), self._boxes, self._filled, self._made_ns)
+
     def settle(self) -> None:
         """Let the newest sample stand for the whole window that ends with it: it was made of a picture at rest."""
         newest = (self._next - 1) % self.rows
-        for array in (*self._buffers.values(), self._boxes, self._filled, self._made_ns):
+        for array in self._stored():
             array[:] = array[newest].copy()
         order = (self._next + np.arange(self.rows)) % self.rows
         back = np.arange(self.rows)[::-1] * 10**12 // self._rate_mhz
