@@ -283,7 +283,7 @@ class Gate:
             return True, self.reason
         # one look: what it finds to have changed opens the gate again
         rested_ns = self.rested_ns(t_ns)
-        if self.is_overdue(t_ns) or (join and 2 * rested_ns >= self._max_skip_ns):
+        if rested_ns >= self._max_skip_ns or (join and 2 * rested_ns >= self._max_skip_ns):
             return True, "max skip"
         if wanted == "light" and rested_ns >= LIGHT_EVERY_S * 1e9:
             self._open_until_ns = t_ns + self._look_ns

@@ -172,14 +172,16 @@ class ContentPolicy:
     def observe(self, stats: Map, t_ns: int) -> Plan:
         """Judge the frame and say what to sample."""
         self._activity.observe(stats)
-        overdue = any(gate.is_overdue(t_ns) for gate in self._gates.values())
+        # always open, no expert has to wait for another one's look
+        overdue = not self._always_open and any(gate.is_overdue(t_ns) for gate in self._gates.values())
         for gate in self._gates.values():
             gate.update(t_ns, self._activity, join=overdue)
         self._route(stats, t_ns)
         whole = self._scene.whole
         plan = Plan(boxes={"analyzer": (whole,), "temporal": (self._follow_motion(t_ns),)})
+        lively = self._salient or self._activity.moving
         for name, gate in self._gates.items():
-            plan.intervals[name] = self._interval(name, t_ns) if gate.is_open else 0
+            plan.intervals[name] = self._interval(name, gate, lively, t_ns) if gate.is_open else 0
             plan.reasons[name] = "rate" if gate.is_open else gate.reason
             if gate.is_open:
                 plan.causes[name] = gate.reason
@@ -208,12 +210,10 @@ class ContentPolicy:
             if gate.is_open and not bound:
                 gate.is_open, gate.reason = False, "router"
 
-    def _interval(self, name: str, t_ns: int) -> int:
+    def _interval(self, name: str, gate: Gate, lively: bool, t_ns: int) -> int:
         """Every how many grid points an open gate lets a stream be sampled; 0: not now."""
-        gate = self._gates[name]
         if self._always_open:
             return 1
-        lively = self._salient or self._activity.moving
         stream, busy = self._spec.streams[name], self._settings.busy_interval[name]
         interval = busy if lively else max(busy, stream.floor_interval)
         if interval <= stream.floor_interval:
