@@ -31,8 +31,12 @@ from vidprism_edge.runtimes.streaming.source_live import BACKOFF_S, OPEN_TIMEOUT
 
 PROGRAM = "gst-launch-1.0"
 #: What each pipeline ends with: the newest picture only, and as the native core reads it.
-TAIL = "! video/x-raw,format=NV12 ! queue leaky=downstream max-size-buffers=1 ! fdsink name=vpe sync=false fd={fd}"
-_CAPS = re.compile(r"GstFdSink:vpe\.GstPad:sink: caps = (video/x-raw.*)")
+TAIL = (
+    "! capsfilter name=vpe caps=video/x-raw,format=NV12 ! queue leaky=downstream max-size-buffers=1 "
+    "! fdsink sync=false fd={fd}"
+)
+# Before the queue: behind it, in the queue's own thread, the program now and then forgets to tell (1.22, busy machine).
+_CAPS = re.compile(r"GstCapsFilter:vpe\.GstPad:(?:sink|src): caps = (video/x-raw.*)")
 _PIPE_BYTES = 1 << 20
 _POLL_S = 0.5
 _END_S = 2.0

@@ -17,7 +17,7 @@ from vidprism_edge.runtimes.streaming.source import open_source
 from vidprism_edge.runtimes.streaming.source_gstreamer import Caps, make_pipeline, read_caps
 
 CAPS = (
-    "/GstPipeline:pipeline0/GstFdSink:vpe.GstPad:sink: caps = video/x-raw, format=(string)NV12, width=(int)322, "
+    "/GstPipeline:pipeline0/GstCapsFilter:vpe.GstPad:src: caps = video/x-raw, format=(string)NV12, width=(int)322, "
     "height=(int)241, framerate=(fraction)30/1, interlace-mode=(string)progressive, colorimetry=(string)bt709"
 )
 
