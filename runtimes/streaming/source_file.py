@@ -36,21 +36,22 @@ class FileSource(CountedSource):
         self._lock = threading.Lock()
         self._closed = False
         self._container: InputContainer | None = None
+        self._decoder: Decoder | None = None
         self._origin_ns: int | None = None
         self._next_ns = 0  # where a frame without a timestamp belongs, and where a loop goes on
         self._passed = False  # whether this pass through the file gave a frame
-        self._open()
-        self.period_ns = self._decoder.period_ns
+        self.period_ns = self._open().period_ns
         self._step_ns = self.period_ns or DEFAULT_PERIOD_NS
         self._first = self._first_item()
 
-    def _open(self) -> None:
+    def _open(self) -> Decoder:
         self._container = _open_container(self._path, self.name)
         try:
             self._decoder = Decoder(self._container, self.name)
         except BaseException:
             self._container.close()
             raise
+        return self._decoder
 
     def _first_item(self) -> Picture | None:
         """Decode up to the first good picture, so that a file without any is refused at once."""
@@ -87,6 +88,8 @@ class FileSource(CountedSource):
     def _read_on(self) -> Picture | Bad | None:
         import av
 
+        if self._decoder is None:
+            return None
         try:
             return self._decoder.read()
         except (av.error.FFmpegError, OSError):  # the disk or the share went away: what was read counts
@@ -112,6 +115,8 @@ class FileSource(CountedSource):
         """Open the file again for a loop; False when it is not to be repeated."""
         if self._container is not None:
             self._container.close()
+        # freed before the next one is opened: otherwise memory has to hold two decoders' pictures
+        self._container = self._decoder = None
         if not self._loop or not self._passed:
             self._closed = True
             return False

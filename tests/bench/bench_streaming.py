@@ -10,6 +10,8 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from naive import Naive
 
-from vidprism_edge.bundle import Bundle
+from vidprism_edge.bundle import Arrays, Bundle
 from vidprism_edge.report import describe_environment
-from vidprism_edge.runtimes.engines import EngineOptions
+from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.session import Session
 from vidprism_edge.runtimes.streaming.source import Frame, open_source
 
 MOVING_S = 10.0
+#: Graphs of experts that keep tokens or state.
+REUSED = ("spatial", "hybrid_encode", "temporal")
 #: longer than a gate's max skip, so that what a closed gate still looks at is counted
 STILL_S = 62.0
 
@@ -47,9 +51,25 @@ def read_clip(path: Path, seconds: float, still: bool) -> tuple[list[np.ndarray]
     return [loop[i % len(loop)] for i in range(count)], period
 
 
+class Timed(Engine):
+    """An engine that adds up its runs, and the wall time that they take."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.graph)
+        self._engine = engine
+        self.runs, self.spent_s = 0, 0.0
+
+    def infer_impl(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        start = time.perf_counter()
+        outputs = self._engine.infer_impl(inputs)
+        self.spent_s += time.perf_counter() - start
+        self.runs += 1
+        return outputs
+
+
 class _Ours:
-    def __init__(self, bundle: Bundle, gates: str, period: int, threads: int) -> None:
-        self.session = Session(bundle, gates=gates, period_ns=period, options=EngineOptions(threads))
+    def __init__(self, bundle: Bundle, gates: str, period: int, engines: Mapping[str, Engine]) -> None:
+        self.session = Session(bundle, gates=gates, period_ns=period, engine=engines, shadow_share=0.0)
         self.index = 0
 
     @property
@@ -61,22 +81,33 @@ class _Ours:
         return self.session.push(Frame(image, t_ns, self.index))
 
 
-def race(
-    bundle: Bundle, frames: list[np.ndarray], period: int, threads: int = 1
-) -> dict[str, dict[str, float]]:
-    """Push the same frames through all three, a frame at a time in turn; CPU and wall seconds a second of video."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a program took a second of video: all of it, and its engines, by graph (runs, ms)."""
+
+    ms: float
+    gmac: float
+    graphs: dict[str, tuple[float, float]]
+
+
+def race(bundle: Bundle, frames: list[np.ndarray], period: int, threads: int = 1) -> dict[str, Spent]:
+    """Push the same frames through all three, a frame at a time in turn, on the same engines."""
+    loaded = load_engines(bundle, "onnxruntime", EngineOptions(threads))
+    engines = {p: {n: Timed(e) for n, e in loaded.items()} for p in ("naive", "open", "gated")}
     runners = {
-        "naive": Naive(bundle, threads=threads),
-        "open": _Ours(bundle, "open", period, threads),
-        "gated": _Ours(bundle, "auto", period, threads),
+        "naive": Naive(bundle, engines["naive"]),
+        "open": _Ours(bundle, "open", period, engines["open"]),
+        "gated": _Ours(bundle, "auto", period, engines["gated"]),
     }
     warm = bundle.spec.window_ns + bundle.spec.hop_ns
-    spent = {name: [] for name in runners}
+    spent: dict[str, list[float]] = {name: [] for name in runners}
     macs_before: dict[str, int] = {}
     for i, image in enumerate(frames):
         t_ns = i * period
         if t_ns >= warm and not macs_before:
             macs_before = {name: runner.macs for name, runner in runners.items()}
+            for engine in (e for program in engines.values() for e in program.values()):
+                engine.runs, engine.spent_s = 0, 0.0
         for name, runner in runners.items():
             start = time.perf_counter()
             runner.push(image, t_ns)
@@ -84,10 +115,11 @@ def race(
                 spent[name].append(time.perf_counter() - start)
     video_s = len(spent["naive"]) * period / 1e9
     return {
-        name: {
-            "ms_per_video_s": sum(spent[name]) * 1e3 / video_s,
-            "gmac_per_video_s": (runner.macs - macs_before[name]) / 1e9 / video_s,
-        }
+        name: Spent(
+            ms=sum(spent[name]) * 1e3 / video_s,
+            gmac=(runner.macs - macs_before[name]) / 1e9 / video_s,
+            graphs={n: (e.runs / video_s, e.spent_s * 1e3 / video_s) for n, e in engines[name].items()},
+        )
         for name, runner in runners.items()
     }
 
@@ -98,10 +130,27 @@ def test_streaming_against_naive(benchmark: object, tiny_bundle: Path, real_clip
     result = benchmark.pedantic(race, (Bundle.open(tiny_bundle), frames, period), rounds=1)  # type: ignore[attr-defined]
     naive = result["naive"]
     for name in ("open", "gated"):
-        benchmark.extra_info[f"naive/{name} time"] = naive["ms_per_video_s"] / result[name]["ms_per_video_s"]  # type: ignore[attr-defined]
-        benchmark.extra_info[f"naive/{name} macs"] = (
-            naive["gmac_per_video_s"] / result[name]["gmac_per_video_s"]
-        )  # type: ignore[attr-defined]
+        benchmark.extra_info[f"naive/{name} time"] = naive.ms / result[name].ms  # type: ignore[attr-defined]
+        benchmark.extra_info[f"naive/{name} macs"] = naive.gmac / result[name].gmac  # type: ignore[attr-defined]
+
+
+def reuse_table(runs: Sequence[Mapping[str, Spent]]) -> list[str]:
+    """Markdown of exact reuse alone, by graph: medians of the runs, ratios within each run."""
+    lines = [
+        "| graph | runs a second of video, naive | all gates open | fewer | engine ms a second, naive | all gates open | "
+        "less | ms a run, naive | all gates open |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for graph in REUSED:
+        naive, ours = ([run[program].graphs[graph] for run in runs] for program in ("naive", "open"))
+        counts = [statistics.median(count for count, _ in program) for program in (naive, ours)]
+        spent = [statistics.median(ms for _, ms in program) for program in (naive, ours)]
+        less = statistics.median(n[1] / o[1] for n, o in zip(naive, ours, strict=True))
+        lines.append(
+            f"| {graph} | {counts[0]:.1f} | {counts[1]:.1f} | {counts[0] / counts[1]:.2f} × | {spent[0]:.1f} | "
+            f"{spent[1]:.1f} | {less:.2f} × | {spent[0] / counts[0]:.2f} | {spent[1] / counts[1]:.2f} |"
+        )
+    return lines
 
 
 def write_table(bundle: Bundle, clip: Path, repeats: int, threads: int) -> str:
@@ -119,15 +168,19 @@ def write_table(bundle: Bundle, clip: Path, repeats: int, threads: int) -> str:
     for scene, still in (("moving", False), ("still, with sensor noise", True)):
         frames, period = read_clip(clip, STILL_S if still else MOVING_S, still)
         runs = [race(bundle, frames, period, threads) for _ in range(repeats)]
+        if not still:
+            reuse = reuse_table(runs)
         for name, title in names.items():
-            ms = statistics.median(r[name]["ms_per_video_s"] for r in runs)
-            gmac = runs[0][name]["gmac_per_video_s"]
-            faster = statistics.median(r["naive"]["ms_per_video_s"] / r[name]["ms_per_video_s"] for r in runs)
-            fewer = runs[0]["naive"]["gmac_per_video_s"] / gmac
+            ms = statistics.median(r[name].ms for r in runs)
+            gmac = runs[0][name].gmac
+            faster = statistics.median(r["naive"].ms / r[name].ms for r in runs)
+            fewer = runs[0]["naive"].gmac / gmac
             lines.append(
                 f"| {scene} | {title} | {gmac:.2f} | {ms:.0f} | {fewer:.1f} × fewer | {faster:.1f} × faster |"
             )
     lines += [
+        "",
+        *reuse,
         "",
         f"Preset {bundle.spec.preset}, {clip.name} ({MOVING_S:g} s; still: {STILL_S:g} s), ONNX Runtime "
         f"{environment['tools'].get('onnxruntime')}, {threads} thread a graph, decoding outside; median of {repeats} "

@@ -7,13 +7,14 @@ It is the cheapest program of its kind: the temporal expert starts at the window
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.runtimes import _native
-from vidprism_edge.runtimes.engines import EngineOptions, load_engines
+from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.geometry import Scene, snap
 from vidprism_edge.runtimes.streaming.slots import TokenSlots
 
@@ -21,9 +22,13 @@ from vidprism_edge.runtimes.streaming.slots import TokenSlots
 class Naive:
     """Push frames; a decision (logits) comes out every hop once the window is full."""
 
-    def __init__(self, bundle: Bundle, engine: str = "onnxruntime", threads: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: str | Mapping[str, Engine] = "onnxruntime", threads: int = 0
+    ) -> None:
         self.spec, self.macs_of = bundle.spec, bundle.macs
-        self.engines = load_engines(bundle, engine, EngineOptions(threads))
+        self.engines = (
+            load_engines(bundle, engine, EngineOptions(threads)) if isinstance(engine, str) else engine
+        )
         self.frames: deque[tuple[int, np.ndarray]] = deque()
         self.decided = 0
         self.macs = 0

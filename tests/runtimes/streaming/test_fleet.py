@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from vidprism_edge.bundle import Bundle
-from vidprism_edge.runtimes.engines import load_engines
+from vidprism_edge.bundle import Bundle, GraphInfo
+from vidprism_edge.cli.channel import Channel, PlayOptions
+from vidprism_edge.runtimes.engines import Engine, load_engines
 from vidprism_edge.runtimes.streaming.feed import Feed
 from vidprism_edge.runtimes.streaming.fleet import Fleet, Member
 from vidprism_edge.runtimes.streaming.session import Session, stream
@@ -94,3 +97,61 @@ def test_under_overload_nobody_starves_and_drops_are_counted(bundle):
     for feed in feeds:
         counts = feed.counts.as_dict()
         assert counts["read"] == counts["delivered"] + sum(counts["dropped"].values())
+
+
+class Restless(Scripted):
+    """Still for two seconds, then a square that wanders for two: gates open and close, regions come and go."""
+
+    def read(self) -> Frame | None:
+        frame = super().read()
+        if frame is None:
+            return None
+        picture = np.full((48, 64, 3), 90, np.uint8)
+        if frame.index // 50 % 2:
+            x, y = frame.index * 3 % 48, frame.index * 2 % 32
+            picture[y : y + 16, x : x + 16] = 220
+        return Frame(picture, frame.t_ns, frame.index)
+
+
+class Made(Engine):
+    """Answers zeros at once; the analyzer's maps point at the four corners in turn."""
+
+    def __init__(self, graph: GraphInfo) -> None:
+        super().__init__(graph)
+        self._answer = {output.name: np.zeros(output.shape, np.float32) for output in graph.outputs}
+        self._runs = 0
+
+    def infer_impl(self, inputs):
+        self._runs += 1
+        if self.graph.name == "analyzer":
+            corner = slice(0, 4) if self._runs // 10 % 2 else slice(-4, None)
+            for found in self._answer.values():
+                found[:] = 0.0
+                found[0, corner, slice(0, 4) if self._runs // 20 % 2 else slice(-4, None)] = 1.0
+        return self._answer
+
+
+def test_memory_is_constant(bundle):
+    """What two cameras keep, decide and count: nothing grows with the number of frames."""
+    engines, fleet = {name: Made(graph) for name, graph in bundle.graphs.items()}, Fleet()
+    channels = [Channel(bundle, Restless(n, 10**9), PlayOptions(), engines=engines) for n in range(2)]
+    served = fleet.run([Member(c.feed, c.session) for c in channels])
+
+    def held_after(frames: int) -> int:
+        for _ in range(2 * frames):
+            number, _, predictions = next(served)
+            for prediction in predictions:
+                channels[number].latency_ms(0)
+                channels[number].take(prediction)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = held_after(600)
+        grown = held_after(1200) - before
+    finally:
+        tracemalloc.stop()
+        for channel in channels:
+            channel.feed.close()
+    assert grown < 16 * 1024
