@@ -77,6 +77,7 @@ class Engine(ABC):
     def __init__(self, graph: GraphInfo) -> None:
         self.graph = graph
         self.precision = graph.precision
+        self._shapes = {info.name: info.shape for info in graph.inputs}
 
     @classmethod
     def load(cls, bundle: Bundle, target: str, options: EngineOptions) -> dict[str, Engine]:
@@ -97,15 +98,15 @@ class Engine(ABC):
 
     def infer(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
         """Run the graph. Raises :class:`EngineError` naming the input whose name, shape or type is wrong."""
-        if inputs.keys() != {i.name for i in self.graph.inputs}:
-            expected = ", ".join(i.name for i in self.graph.inputs)
+        if inputs.keys() != self._shapes.keys():
+            expected = ", ".join(self._shapes)
             raise EngineError(f"graph {self.graph.name} was given {', '.join(inputs)}; expected {expected}")
-        for info in self.graph.inputs:
-            given = inputs[info.name]
-            if given.shape != info.shape or given.dtype != np.float32:
+        for name, shape in self._shapes.items():
+            given = inputs[name]
+            if given.shape != shape or given.dtype != np.float32:
                 raise EngineError(
-                    f"input {info.name} of graph {self.graph.name} is {given.dtype} {list(given.shape)}; "
-                    f"expected float32 {list(info.shape)}"
+                    f"input {name} of graph {self.graph.name} is {given.dtype} {list(given.shape)}; "
+                    f"expected float32 {list(shape)}"
                 )
         return self.infer_impl(inputs)
 

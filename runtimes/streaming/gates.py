@@ -230,20 +230,21 @@ class Gate:
         self.is_open = True
         #: Why the gate is open, or closed.
         self.reason = "warm-up"
+        #: When the expert has rested for its max skip.
+        self.overdue_ns = self._max_skip_ns
         self._open_until_ns = 0
-        self._last_run_ns = 0
         self._seen: Luma | None = None
 
     def reset(self, t_ns: int, warm_up_ns: int) -> None:
         """Start anew at ``t_ns``; the gate stays open while the first window fills."""
         self._open_until_ns = t_ns + warm_up_ns
-        self._last_run_ns = t_ns
+        self.overdue_ns = t_ns + self._max_skip_ns
         self._seen = None
         self.is_open, self.reason = True, "warm-up"
 
     def ran(self, t_ns: int, activity: Activity) -> None:
         """The expert ran on the picture as it is now."""
-        self._last_run_ns = t_ns
+        self.overdue_ns = t_ns + self._max_skip_ns
         self._seen = activity.reference()
 
     @property
@@ -252,12 +253,8 @@ class Gate:
         return self._seen is not None
 
     def rested_ns(self, t_ns: int) -> int:
-        """Since when the expert has not run."""
-        return t_ns - self._last_run_ns
-
-    def is_overdue(self, t_ns: int) -> bool:
-        """Whether the expert has rested for its max skip."""
-        return self.rested_ns(t_ns) >= self._max_skip_ns
+        """For how long the expert has not run."""
+        return t_ns - self.overdue_ns + self._max_skip_ns
 
     def open_for_good(self) -> None:
         """From now on the gate is always open."""
@@ -283,7 +280,7 @@ class Gate:
             return True, self.reason
         # one look: what it finds to have changed opens the gate again
         rested_ns = self.rested_ns(t_ns)
-        if rested_ns >= self._max_skip_ns or (join and 2 * rested_ns >= self._max_skip_ns):
+        if t_ns >= self.overdue_ns or (join and 2 * rested_ns >= self._max_skip_ns):
             return True, "max skip"
         if wanted == "light" and rested_ns >= LIGHT_EVERY_S * 1e9:
             self._open_until_ns = t_ns + self._look_ns

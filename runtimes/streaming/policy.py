@@ -119,6 +119,7 @@ class ContentPolicy:
             )
         self._spec = spec
         self._always_open = always_open
+        self._floors = {name: stream.floor_interval for name, stream in spec.streams.items()}
         self._settings = settings or default_settings(spec)
         self._activity = Activity(self._settings)
         #: What a latency budget takes: expert → ``floor`` or ``closed``.
@@ -173,7 +174,10 @@ class ContentPolicy:
         """Judge the frame and say what to sample."""
         self._activity.observe(stats)
         # always open, no expert has to wait for another one's look
-        overdue = not self._always_open and any(gate.is_overdue(t_ns) for gate in self._gates.values())
+        overdue = False
+        if not self._always_open:
+            for gate in self._gates.values():
+                overdue |= t_ns >= gate.overdue_ns
         for gate in self._gates.values():
             gate.update(t_ns, self._activity, join=overdue)
         self._route(stats, t_ns)
@@ -185,7 +189,8 @@ class ContentPolicy:
             plan.reasons[name] = "rate" if gate.is_open else gate.reason
             if gate.is_open:
                 plan.causes[name] = gate.reason
-            self._shed(plan, name, t_ns)
+            if self.shed:
+                self._shed(plan, name, t_ns)
         for name in ("spatial", "hybrid"):
             plan.boxes[name] = (whole,) if self._region is None else (whole, self._region)
         return plan
@@ -206,7 +211,7 @@ class ContentPolicy:
             return
         for name in self._router.unwanted(self.features, t_ns):
             gate = self._gates[name]
-            bound = gate.reason in LOOKS or not gate.has_run or gate.is_overdue(t_ns)
+            bound = gate.reason in LOOKS or not gate.has_run or t_ns >= gate.overdue_ns
             if gate.is_open and not bound:
                 gate.is_open, gate.reason = False, "router"
 
@@ -214,21 +219,21 @@ class ContentPolicy:
         """Every how many grid points an open gate lets a stream be sampled; 0: not now."""
         if self._always_open:
             return 1
-        stream, busy = self._spec.streams[name], self._settings.busy_interval[name]
-        interval = busy if lively else max(busy, stream.floor_interval)
-        if interval <= stream.floor_interval:
+        floor, busy = self._floors[name], self._settings.busy_interval[name]
+        interval = busy if lively else max(busy, floor)
+        if interval <= floor:
             return interval
         # so rare that a grid of its own would let an event pass: due by the time since the last run
-        due_ns = (interval - 0.5) * 1e9 / stream.rate_hz
-        looks = not gate.has_run or gate.reason in LOOKS or gate.is_overdue(t_ns)
+        due_ns = (interval - 0.5) * 1e9 / self._spec.streams[name].rate_hz
+        looks = not gate.has_run or gate.reason in LOOKS or t_ns >= gate.overdue_ns
         return int(looks or gate.rested_ns(t_ns) >= due_ns)
 
     def _shed(self, plan: Plan, name: str, t_ns: int) -> None:
         """Take from an expert what the latency budget does not allow; its max skip stays what it is."""
         shed, gate = self.shed.get(name), self._gates[name]
-        if shed is None or not gate.is_open or gate.is_overdue(t_ns):
+        if shed is None or not gate.is_open or t_ns >= gate.overdue_ns:
             return
-        plan.intervals[name] = 0 if shed == "closed" else self._spec.streams[name].floor_interval
+        plan.intervals[name] = 0 if shed == "closed" else self._floors[name]
         plan.reasons[name] = "budget"
 
     def is_quiet(self) -> bool:

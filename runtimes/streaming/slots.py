@@ -57,18 +57,18 @@ class TokenSlots:
         """Add the sample taken at ``t_ns``: one dict of tokens by buffer name, and one box, a region."""
         row = self._next
         self._next = (row + 1) % self.rows
-        for i in (row, row + self.rows):
-            self._t_ns[i] = self._made_ns[i] = t_ns
-            self._filled[i] = False
-            for region, (box, values) in enumerate(zip(boxes, tokens, strict=True)):
-                self._filled[i, region] = True
-                self._boxes[i, region] = box
-                for name, value in values.items():
-                    self._buffers[name][i, region] = value
-                if self._map_side:
-                    forth, back = self._carry(box)
-                    self._buffers[f"{self.stream}_to_scene"][i, region] = forth
-                    self._buffers[f"scene_to_{self.stream}"][i, region] = back
+        both = slice(row, None, self.rows)
+        self._t_ns[both] = self._made_ns[both] = t_ns
+        self._filled[both] = False
+        for region, (box, values) in enumerate(zip(boxes, tokens, strict=True)):
+            self._filled[both, region] = True
+            self._boxes[both, region] = box
+            for name, value in values.items():
+                self._buffers[name][both, region] = value
+            if self._map_side:
+                forth, back = self._carry(box)
+                self._buffers[f"{self.stream}_to_scene"][both, region] = forth
+                self._buffers[f"scene_to_{self.stream}"][both, region] = back
 
     def repeat(self, until_ns: int) -> None:
         """Let the newest sample stand for every grid point after it, up to and including one at ``until_ns``."""
