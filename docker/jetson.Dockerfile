@@ -5,7 +5,8 @@
 ARG BASE
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends gcc python3-dev python3-venv \
-    gstreamer1.0-tools gstreamer1.0-plugins-base libgl1 libglib2.0-0 && rm -rf /var/lib/apt/lists/*
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+    libgl1 libglib2.0-0 && rm -rf /var/lib/apt/lists/*
 COPY . /src
 # the system's Python sees the image's TensorRT
 RUN python3 -m venv --system-site-packages /opt/vpe && /opt/vpe/bin/pip install --no-cache-dir '/src[tensorrt]'

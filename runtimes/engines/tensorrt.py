@@ -36,14 +36,19 @@ DLA = "DLA"
 
 
 def import_tensorrt() -> Any:
-    """Return the module ``tensorrt``. Raises :class:`EngineError` where there is none."""
+    """Return the module ``tensorrt``. Raises :class:`EngineError` where there is none, or one that does not load."""
     if importlib.util.find_spec("tensorrt") is None:
         raise EngineError(
             "TensorRT is not installed; on a Jetson it comes with JetPack (apt install python3-libnvinfer, and a "
             "virtual environment made with --system-site-packages), see docs/jetson.md"
         )
-    import tensorrt
-
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f"TensorRT is installed and cannot be loaded ({error}); its Python module and its libraries have to be of "
+            "one version: on a Jetson, apt install --reinstall python3-libnvinfer libnvinfer10"
+        ) from error
     return tensorrt
 
 

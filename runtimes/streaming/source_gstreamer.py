@@ -29,7 +29,7 @@ from vidprism_edge.runtimes.streaming.picture import YuvPicture
 from vidprism_edge.runtimes.streaming.source_decode import Picture
 from vidprism_edge.runtimes.streaming.source_live import BACKOFF_S, OPEN_TIMEOUT_S, LiveSource
 
-PROGRAM = "gst-launch-1.0"
+PROGRAM, INSPECT = "gst-launch-1.0", "gst-inspect-1.0"
 #: What each pipeline ends with: the newest picture only, and as the native core reads it.
 TAIL = (
     "! capsfilter name=vpe caps=video/x-raw,format=NV12 ! queue leaky=downstream max-size-buffers=1 "
@@ -40,14 +40,19 @@ _CAPS = re.compile(r"GstCapsFilter:vpe\.GstPad:(?:sink|src): caps = (video/x-raw
 _PIPE_BYTES = 1 << 20
 _POLL_S = 0.5
 _END_S = 2.0
+#: The first look after an installation reads every plugin.
+_INSPECT_S = 30.0
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One pipeline of ``gstreamer.json``: ``{place}`` and the defaults' names are filled in, argument by argument."""
+    """One pipeline of ``gstreamer.json``: ``{place}`` and the defaults' names are filled in, argument by argument.
+
+    ``needs``: package → the elements of it that the pipeline names, or that those take in at run time.
+    """
 
     pipeline: str
     defaults: dict[str, str]
-    needs: str
+    needs: dict[str, tuple[str, ...]]
     help: str
 
 
@@ -56,6 +61,17 @@ def list_kinds() -> dict[str, Kind]:
     """Return the pipelines that have a name of their own."""
     data = (resources.files(__package__) / "gstreamer.json").read_bytes()
     return msgspec.json.decode(data, type=dict[str, Kind])
+
+
+def find_missing(kind: Kind) -> dict[str, list[str]]:
+    """Return what a pipeline needs and this machine's GStreamer lacks: package → elements. Raises ``OSError``."""
+    missing: dict[str, list[str]] = {}
+    for package, elements in kind.needs.items():
+        for element in elements:
+            command = [INSPECT, "--exists", element]
+            if subprocess.run(command, capture_output=True, check=False, timeout=_INSPECT_S).returncode:
+                missing.setdefault(package, []).append(element)
+    return missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -68,6 +69,53 @@ def test_an_engine_whose_library_is_broken_is_named(monkeypatch):
 
     monkeypatch.setattr(doctor, "ENGINES", {"onnxruntime": describe})
     assert [finding.state for finding in doctor.engines()] == ["fail", "fail"]
+
+
+#: Says that it has every element but those that FAKE_MISSING names.
+INSPECT = """#!/bin/sh
+case " $FAKE_MISSING " in *" $2 "*) exit 1 ;; esac
+"""
+
+
+@pytest.fixture
+def fake_gstreamer(tmp_path, monkeypatch):
+    for name in ("gst-launch-1.0", "gst-inspect-1.0"):
+        (tmp_path / name).write_text(INSPECT)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("fake_gstreamer")
+def test_a_whole_gstreamer_has_every_pipeline():
+    found = {finding.name: finding.state for finding in doctor.gstreamer()}
+    assert found == dict.fromkeys(("gstreamer", "pipeline csi", "pipeline nvdec", "pipeline gsttest"), "ok")
+
+
+@pytest.mark.parametrize(
+    ("element", "lacking", "package"),
+    [
+        ("nvarguscamerasrc", {"csi"}, "nvidia-l4t-gstreamer"),
+        ("nvvidconv", {"csi", "nvdec"}, "nvidia-l4t-gstreamer"),
+        ("h264parse", {"nvdec"}, "gstreamer1.0-plugins-bad"),
+        ("rtspsrc", {"nvdec"}, "gstreamer1.0-plugins-good"),
+        ("videoconvert", {"gsttest"}, "gstreamer1.0-plugins-base"),
+    ],
+)
+def test_a_missing_plugin_is_named_with_its_pipeline_and_package(fake_gstreamer, element, lacking, package):
+    fake_gstreamer.setenv("FAKE_MISSING", element)
+    warned = [finding for finding in doctor.gstreamer() if finding.state == "warn"]
+    assert {finding.name for finding in warned} == {f"pipeline {name}" for name in lacking}
+    for finding in warned:
+        assert finding.detail.endswith(f"no {element}")
+        assert f"apt-get install {package}" in finding.advice
+
+
+def test_without_gstreamer_only_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = doctor.gstreamer()
+    assert finding.state == "warn"
+    assert "gstreamer1.0-tools" in finding.advice
 
 
 def test_cameras_are_sorted_by_number(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.folders import Place, tree
 from tests.export.ahead_of_time import build_ahead_of_time
+from vidprism_edge.bundle import Bundle
 from vidprism_edge.errors import UsageError
 
 
@@ -32,6 +33,7 @@ def place(cli, tmp_path):
         (3, "--target jetson-thor --jetpack 6.2", "does not run JetPack 6.2"),
         (2, "--target jetson --jetpack 1", "unknown JetPack '1'"),
         (2, "--target onnx --jetpack 6.2", "expected with --target jetson"),
+        (2, "--target onnx --build", "--build was given; expected with --target jetson"),
         (2, "--target jetson --precision fp8", "--precision is fp8"),
         (2, "--target jetson --target jetson-thor", "give one of them"),
         (2, "--target onnx --preset nanno", "unknown preset 'nanno'; known: clip-b16, clip-b32, nano"),
@@ -159,33 +161,66 @@ sys.exit(main())
 """
 
 
-def test_reproduce_really_reproduces(place, tiny_bundle, tiny_spec, tiny_net):
-    """Its script makes the same graphs and the same manifest, timestamps and the digest over them apart."""
-    from tests.training.made_clips import write_folder
-    from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
+@pytest.fixture
+def quick(place, tiny_bundle, tiny_spec, tiny_net):
+    """Run ``vidprism-edge`` of QUICK in the working folder, where the tiny network is ``tiny.safetensors``."""
     from vidprism_edge.model.checkpoint import save_checkpoint, trained_state
 
     save_checkpoint(place.work / "tiny.safetensors", tiny_spec, trained_state(tiny_net), {"left_out": []})
-    write_folder(place.work / "clips", subjects=1, kinds=("one", "two"))
-    recipe = Recipe(targets={"onnx": {"hybrid_attend": GraphRecipe(precision="int8")}})
-    (place.work / "mine.json").write_bytes(recipe.to_json())
     binary = place.root / "bin/vidprism-edge"
     binary.parent.mkdir()
     binary.write_text(QUICK.format(python=sys.executable, bundle=tiny_bundle))
     binary.chmod(0o755)
     environment = {**os.environ, **place.environment, "PATH": f"{binary.parent}:{os.environ['PATH']}"}
+
+    def run(*command):
+        return subprocess.run(
+            command, cwd=place.work, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_a_build_that_was_asked_for_and_cannot_be_is_exit_3_and_the_bundle_stays(place, quick):
+    """TensorRT is not on the machines of the tests; what it builds with a fake one is in tests/export/test_build.py."""
+    command = (
+        "vidprism-edge export --target jetson --checkpoint tiny.safetensors --random-weights --seed 3 --threads 1 "
+        "--build --zip --output x.vpbundle"
+    )
+    done = quick(*command.split())
+    assert done.returncode == 3, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: x.vpbundle is written and its graphs are proved, but --build cannot")
+    assert "TensorRT is not installed" in last
+    assert last.endswith("On the device: vidprism-edge build x.vpbundle")
+    assert "engines are deferred" not in done.stderr
+    bundle = Bundle.open(place.work / "x.vpbundle")
+    bundle.check()
+    assert bundle.manifest.engines == "deferred"
+    assert len(bundle.graphs_for("jetson")) == 7
+    assert "--build" not in (bundle.root / "reproduce.sh").read_text()
+    assert (place.work / "x.vpbundle.zip").exists()
+
+
+def test_reproduce_really_reproduces(place, quick):
+    """Its script makes the same graphs and the same manifest, timestamps and the digest over them apart."""
+    from tests.training.made_clips import write_folder
+    from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
+
+    write_folder(place.work / "clips", subjects=1, kinds=("one", "two"))
+    recipe = Recipe(targets={"onnx": {"hybrid_attend": GraphRecipe(precision="int8")}})
+    (place.work / "mine.json").write_bytes(recipe.to_json())
     command = (
         "vidprism-edge export --target onnx --checkpoint tiny.safetensors --random-weights --seed 3 --recipe mine.json "
         "--calib-data clips --calib-samples 20 --threads 1 --max-drop 1 --output a.vpbundle"
     )
-    done = subprocess.run(
-        command.split(), cwd=place.work, env=environment, capture_output=True, text=True, check=False
-    )
+    done = quick(*command.split())
     assert done.returncode == 0, done.stderr
     assert "GB of memory" in done.stderr
     assert "decisions have the label of fp32" in done.stderr
     script = place.work / "a.vpbundle/reproduce.sh"
-    subprocess.run([str(script), "b.vpbundle"], cwd=place.work, env=environment, check=True)
+    done = quick(str(script), "b.vpbundle")
+    assert done.returncode == 0, done.stderr
     first, again = (
         json.loads((place.work / n / "manifest.json").read_text()) for n in ("a.vpbundle", "b.vpbundle")
     )
@@ -207,7 +242,8 @@ def test_the_line_that_repeats_an_export_has_every_flag_that_was_given():
         "precision": "auto",
         "seed": 4,
     }
-    values |= {"calib_data": Path("my clips"), "force": True, "zipped": True, "output": Path("x")}
+    values |= {"calib_data": Path("my clips"), "output": Path("x")}
+    values |= dict.fromkeys(("force", "zipped", "build"), True)
     assert repeat(values, recipe=True) == (
         "vidprism-edge export --target onnx --target openvino --labels 'a b,c' --calib-data 'my clips' "
         '--random-weights --seed 4 --output "${1:-$bundle.again}" --recipe "$bundle/calibration/recipe.json"'

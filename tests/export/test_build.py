@@ -129,6 +129,25 @@ def test_run_builds_what_is_missing_and_nothing_else(copy, monkeypatch):
     assert asked == [(BuildOptions(), DEVICE)]
 
 
+def test_an_export_that_was_asked_to_build_builds_here(jetson_bundle, tmp_path, monkeypatch, capsys):
+    from functools import partial
+
+    from vidprism_edge.cli import build as command
+    from vidprism_edge.cli.export import build_here
+
+    shutil.copytree(jetson_bundle, tmp_path / "x.vpbundle")
+    bundle = Bundle.open(tmp_path / "x.vpbundle")
+    monkeypatch.setattr(command, "find_device", lambda: DEVICE)
+    monkeypatch.setattr("vidprism_edge.export.build.BuildOptions", partial(BuildOptions, worker=WORKER))
+    build_here(bundle)
+    assert open_build(bundle, DEVICE)[1].chosen == dict.fromkeys(COMPONENTS, "fp16")
+    assert "7 built, 0 kept" in capsys.readouterr().out
+    lose(bundle, "head")
+    monkeypatch.setenv("FAKE_KILL", "head fp16")
+    with pytest.raises(EngineError, match=r"x.vpbundle is written.*head: no engine could.*On the device"):
+        build_here(bundle)
+
+
 def test_a_second_build_keeps_what_is_there_and_mends_what_is_damaged(copy):
     folder, _ = open_build(copy, DEVICE)
     (folder / "head.fp16.engine").write_bytes(b"damaged")

@@ -192,15 +192,27 @@ def video() -> Iterator[Finding]:
 
 
 def gstreamer() -> Iterator[Finding]:
-    """Report ``gst-launch-1.0``, which reads CSI cameras and decodes in hardware, never through OpenCV."""
-    path = shutil.which("gst-launch-1.0")
+    """Report ``gst-launch-1.0``, which reads CSI cameras and decodes in hardware, and what our pipelines lack."""
+    from vidprism_edge.runtimes.streaming.source_gstreamer import PROGRAM, find_missing, list_kinds
+
+    path = shutil.which(PROGRAM)
     if path is None:
         advice = (
             "needed for gst: sources such as a Jetson's CSI camera alone: apt-get install gstreamer1.0-tools"
         )
         yield Finding("gstreamer", "warn", "no gst-launch-1.0 on PATH", advice)
-    else:
-        yield Finding("gstreamer", "ok", path)
+        return
+    yield Finding("gstreamer", "ok", path)
+    for name, kind in list_kinds().items():
+        missing = find_missing(kind)
+        if missing:
+            lacking = ", ".join(element for elements in missing.values() for element in elements)
+            advice = f"needed for --source {name}: alone: apt-get install {' '.join(missing)}"
+            if any(package.startswith("nvidia-l4t") for package in missing):
+                advice += " (nvidia-l4t-gstreamer comes with JetPack)"
+            yield Finding(f"pipeline {name}", "warn", f"{kind.help}: no {lacking}", advice)
+        else:
+            yield Finding(f"pipeline {name}", "ok", kind.help)
 
 
 def cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:

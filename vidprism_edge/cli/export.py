@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from vidprism_edge.cli.engine_flags import Threads
-from vidprism_edge.errors import UsageError
+from vidprism_edge.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from vidprism_edge.bundle import Bundle
 
 
 def read_labels(text: str) -> tuple[str, ...]:
@@ -42,8 +45,8 @@ def zip_bundle(folder: Path) -> Path:
     return archive
 
 
-def check_jetson(targets: list[str], jetpack: str | None) -> None:
-    """Refuse a JetPack without a Jetson, or one that is too old or that the board does not run."""
+def check_jetson(targets: list[str], jetpack: str | None, build: bool) -> None:
+    """Refuse a JetPack or a build without a Jetson, and a JetPack that is too old or that the board does not run."""
     from vidprism_edge.export.targets.jetson import find_limits, list_boards
 
     boards = [name for name in targets if name in list_boards()]
@@ -51,6 +54,24 @@ def check_jetson(targets: list[str], jetpack: str | None) -> None:
         find_limits(board, jetpack)
     if jetpack is not None and not boards:
         raise UsageError(f"--jetpack is {jetpack}; expected with --target jetson or one of its boards")
+    if build and not boards:
+        raise UsageError(
+            "--build was given; expected with --target jetson or one of its boards: no other target's engines are built"
+        )
+
+
+def build_here(bundle: Bundle) -> None:
+    """Build this machine's engines into a bundle that is already whole. Raises :class:`EngineError` where it cannot."""
+    from vidprism_edge.cli.build import build_engines, show
+    from vidprism_edge.export.build import BuildOptions
+
+    try:
+        show(build_engines(bundle, BuildOptions()))
+    except EngineError as error:
+        raise EngineError(
+            f"{bundle.root} is written and its graphs are proved, but --build cannot build its engines here: {error}. "
+            f"On the device: vidprism-edge build {bundle.root.name}"
+        ) from error
 
 
 def repeat(values: Mapping[str, Any], *, recipe: bool) -> str:
@@ -61,7 +82,7 @@ def repeat(values: Mapping[str, Any], *, recipe: bool) -> str:
     words = ["vidprism-edge", "export"]
     for name, parameter in inspect.signature(command).parameters.items():
         value = values[name]
-        if name in ("output", "recipe", "zipped", "dry_run", "force") or value == parameter.default:
+        if name in ("output", "recipe", "zipped", "build", "dry_run", "force") or value == parameter.default:
             continue
         if name == "precision" and recipe and not jetson:
             continue
@@ -120,6 +141,9 @@ def command(
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 20.")] = 20,
     zipped: Annotated[bool, typer.Option("--zip", help="Also write the bundle as one .zip file.")] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="jetson: also build this machine's engines; exit 3 if it cannot.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
 ) -> None:
@@ -133,7 +157,7 @@ def command(
 
     for name in target:
         check_target(name)
-    check_jetson(target, jetpack)
+    check_jetson(target, jetpack, build)
     asked = read_labels(labels) if labels is not None else None
     spec, trained = load_preset(preset, asked), None
     if checkpoint is None and not (untrained or random_weights or asked is not None):
@@ -184,10 +208,12 @@ def command(
         bundle = export_bundle(options, progress, say)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     say(f"{folder}: {len(bundle.manifest.graphs)} graphs, {size:.1f} MB, parity proved")
-    if bundle.manifest.engines == "deferred":
+    if bundle.manifest.engines == "deferred" and not build:
         say(f"engines are deferred: copy it to the device and run there: vidprism-edge build {folder.name}")
     if zipped:
         archive = zip_bundle(folder)
         say(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB; unzip it on the device before use")
     if not bundle.manifest.trained:
         say("the trained parts are still random: its labels mean nothing and are shown as untrained")
+    if build:
+        build_here(bundle)

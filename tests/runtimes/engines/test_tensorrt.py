@@ -212,6 +212,15 @@ REAL = [
 ]  # fmt: skip
 
 
+def test_a_tensorrt_whose_libraries_are_missing_says_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(EngineError, match=r"cannot be loaded \(libnvinfer.so.10.*of one version") as error:
+        import_tensorrt()
+    assert error.value.exit_code == 3
+
+
 @pytest.mark.parametrize(("module", "names"), REAL, ids=[module for module, _ in REAL])
 def test_the_names_are_those_of_the_real_modules(module, names):
     """TensorRT for RTX and cuda-python load without a GPU: what we call, and what the fake has, is there."""

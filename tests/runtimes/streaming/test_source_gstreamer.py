@@ -31,6 +31,21 @@ def need(*elements):
             pytest.skip(f"this GStreamer has no {element}")
 
 
+def test_the_data_name_every_element_that_a_pipeline_names():
+    for name, kind in module.list_kinds().items():
+        parts = [part.split()[0] for part in kind.pipeline.split("!")]
+        elements = {part for part in parts if not part.startswith("video/")}
+        assert elements <= {element for of_package in kind.needs.values() for element in of_package}, name
+
+
+def test_what_this_machine_has_is_told_by_gstreamer_itself():
+    need("videotestsrc", "videoconvert")
+    kinds = module.list_kinds()
+    assert module.find_missing(kinds["gsttest"]) == {}
+    made_up = module.Kind("", {}, {"some-package": ("videoconvert", "nosuchelement")}, "")
+    assert module.find_missing(made_up) == {"some-package": ["nosuchelement"]}
+
+
 def test_caps_are_read_from_what_the_program_tells():
     caps = read_caps(CAPS)
     assert caps == Caps(322, 241, "bt709", False)
