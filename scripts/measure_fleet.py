@@ -1,10 +1,11 @@
 """Several cameras through one process: age of the decisions, drops and memory, beside one camera at equal load.
 
-    python scripts/measure_fleet.py BUNDLE VIDEO [--cameras 4] [--seconds 45] [--threads 1]
+    python scripts/measure_fleet.py BUNDLE VIDEO [--cameras 4] [--seconds 45] [--threads 1] [--together]
 
 VIDEO is rewritten as 720p30 and played in real time, newest frame first, by `vidprism-edge run`. Three runs:
 all cameras in one process; one camera in a process of its own while the others run in a second one, so that the machine
-does the same work in all (*equal load*: what sharing a process costs is left); and one camera alone.
+does the same work in all (*equal load*: what sharing a process costs is left); and one camera alone. Memory takes
+minutes to settle, because the file is opened again every ten seconds: `--together --seconds 200` measures only that.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import psutil
 from measure_overhead import rewrite
 
 #: The first part of a run, in which memory is still being taken.
-SETTLE_SHARE = 0.3
+SETTLE_SHARE = 0.6
 
 
 @dataclass(slots=True)
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=45.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--together", action="store_true", help="only all cameras in one process")
     a = parser.parse_args()
     if a.cameras < 2:
         parser.error("--cameras must be at least 2")
@@ -107,17 +109,21 @@ def main() -> None:
 
         together = begin("together", a.cameras)
         watch([together])
-        beside = [begin("one", 1), begin("rest", a.cameras - 1)]
-        watch(beside)
-        alone = begin("alone", 1)
-        watch([alone])
+        rows = describe(f"{a.cameras} in one process", together)
+        if not a.together:
+            beside = [begin("one", 1), begin("rest", a.cameras - 1)]
+            watch(beside)
+            alone = begin("alone", 1)
+            watch([alone])
+            rows += describe(f"1, {a.cameras - 1} in another process", beside[0])
+            rows += describe("1 alone", alone)
         print(
             "| run | camera | decisions | age p50, ms | p99 | largest | frames | dropped | MiB | MiB a minute |"
         )
         print("|" + "---|" * 10)
-        rows = describe(f"{a.cameras} in one process", together)
-        rows += describe(f"1, {a.cameras - 1} in another process", beside[0]) + describe("1 alone", alone)
         print("\n".join(rows))
+        if a.together:
+            return
         equal = beside[0].summaries()[0]["latency_ms"]["0.99"]
         worst = max(s["latency_ms"]["0.99"] for s in together.summaries())
         print(f"\nLargest p99 in one process / one camera at equal load: {worst / equal:.2f}")

@@ -107,7 +107,7 @@ class Feed(Iterator[Frame]):
     ``pace``: a source that is not live is read as fast as possible, or in real time by its timestamps.
     ``max_frame_age_s``: older frames are dropped as stale, where age means something: live sources, and
     paced files under ``drop-oldest``. ``clock``: nanoseconds, monotonic. ``on_change`` is called from the feed's own
-    thread when a frame has come, and at the end.
+    thread when a frame has come, and at the end. ``delay_s``: how long a thread of the feed's own waits before it reads.
 
     A dropped frame's ``reset`` passes to the next one that is delivered, so no window bridges a gap
     unseen. Errors of the source are raised to the consumer, once the frames before them were delivered.
@@ -122,6 +122,7 @@ class Feed(Iterator[Frame]):
         max_frame_age_s: float = 2.0,
         clock: Callable[[], int] = time.monotonic_ns,
         on_change: Callable[[], None] = lambda: None,
+        delay_s: float = 0.0,
     ) -> None:
         if drop_policy not in (None, "wait", "drop-oldest"):
             raise ValueError(f"drop policy {drop_policy!r}; expected 'wait' or 'drop-oldest'")
@@ -132,7 +133,7 @@ class Feed(Iterator[Frame]):
         self.source = source
         self.drop_policy: DropPolicy = drop_policy or ("drop-oldest" if source.live else "wait")
         self.counts = FeedCounts()
-        self._clock, self._on_change = clock, on_change
+        self._clock, self._on_change, self.delay_s = clock, on_change, delay_s
         #: When the last delivered frame was new, on the feed's clock; None where age means nothing.
         self.due_ns: int | None = None
         self._max_age_ns = int(max_frame_age_s * 1e9)
@@ -219,6 +220,7 @@ class Feed(Iterator[Frame]):
     def _fill(self) -> None:
         """Keep the slot filled with the latest frame: the feed's own thread."""
         try:
+            self._stop.wait(self.delay_s)
             while not self._stop.is_set():
                 waiting = self._read()
                 if waiting is None:

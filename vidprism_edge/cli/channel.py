@@ -50,8 +50,9 @@ class Channel:
         *,
         engines: Mapping[str, Engine] | None = None,
         on_change: Callable[[], None] = lambda: None,
+        delay_s: float = 0.0,
     ) -> None:
-        """``engines``: already loaded ones, which sources share."""
+        """``engines``: already loaded ones, which sources share. ``delay_s``: how much later a file begins."""
         self.live, self.name = source.live, source.name
         self.session = Session(
             bundle,
@@ -68,6 +69,7 @@ class Channel:
             pace=options.pace,
             max_frame_age_s=options.max_frame_age_s,
             on_change=on_change,
+            delay_s=0.0 if source.live else delay_s,
         )
         # the labels of an untrained network are no events
         self._events = (

@@ -36,9 +36,18 @@ class FleetPlayer:
         self._fleet = Fleet()
         engines = load_engines(bundle, options.engine, options.engine_options)
         self.channels: list[Channel] = []
-        for source in sources:
+        # files that begin together would want all their decisions, and their rarest samples, at the same moments
+        step_s = bundle.spec.hop_s / len(sources)
+        for number, source in enumerate(sources):
             self.channels.append(
-                Channel(bundle, source, options, engines=engines, on_change=self._fleet.wake)
+                Channel(
+                    bundle,
+                    source,
+                    options,
+                    engines=engines,
+                    on_change=self._fleet.wake,
+                    delay_s=number * step_s,
+                )
             )
         self.names = name_apart([c.name for c in self.channels])
         self._metrics: MetricsOutput | None = None

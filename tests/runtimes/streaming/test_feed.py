@@ -175,6 +175,16 @@ def test_a_realtime_wait_is_ended_by_close() -> None:
     assert adds_up(feed.counts)
 
 
+def test_a_feed_that_begins_later_has_read_nothing_before_and_closes_at_once() -> None:
+    source = FakeSource(FRAMES)
+    feed = Feed(source, drop_policy="drop-oldest", delay_s=3600.0)
+    assert not feed.is_ready
+    feed.close()
+    assert feed.counts.as_dict() == {"read": 0, "delivered": 0, "dropped": {}}
+    with Feed(FakeSource(FRAMES), drop_policy="drop-oldest", delay_s=0.01) as feed:
+        assert list(feed)
+
+
 @pytest.mark.parametrize("policy", ["wait", "drop-oldest"])
 def test_errors_reach_the_consumer(policy: str) -> None:
     error = SourceError("the camera caught fire")

@@ -11,6 +11,7 @@ import pytest
 
 from vidprism_edge.bundle import Bundle, GraphInfo
 from vidprism_edge.cli.channel import Channel, PlayOptions
+from vidprism_edge.cli.fleet import FleetPlayer
 from vidprism_edge.runtimes.engines import Engine, load_engines
 from vidprism_edge.runtimes.streaming.feed import Feed
 from vidprism_edge.runtimes.streaming.fleet import Fleet, Member
@@ -97,6 +98,15 @@ def test_under_overload_nobody_starves_and_drops_are_counted(bundle):
     for feed in feeds:
         counts = feed.counts.as_dict()
         assert counts["read"] == counts["delivered"] + sum(counts["dropped"].values())
+
+
+def test_files_begin_a_share_of_a_hop_apart_and_cameras_when_they_do(bundle):
+    sources = [Scripted(0, 1), Scripted(1, 1), Scripted(2, 1, live=True), Scripted(3, 1)]
+    player = FleetPlayer(bundle, sources, PlayOptions(drop_policy="drop-oldest"))
+    hop_s = bundle.spec.hop_s
+    assert [c.feed.delay_s for c in player.channels] == pytest.approx([0.0, hop_s / 4, 0.0, hop_s * 3 / 4])
+    for channel in player.channels:
+        channel.feed.close()
 
 
 class Restless(Scripted):
