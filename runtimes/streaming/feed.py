@@ -107,7 +107,8 @@ class Feed(Iterator[Frame]):
     ``pace``: a source that is not live is read as fast as possible, or in real time by its timestamps.
     ``max_frame_age_s``: older frames are dropped as stale, where age means something: live sources, and
     paced files under ``drop-oldest``. ``clock``: nanoseconds, monotonic. ``on_change`` is called from the feed's own
-    thread when a frame has come, and at the end. ``delay_s``: how long a thread of the feed's own waits before it reads.
+    thread when a frame has come, and at the end. ``delay_s``: how long a thread of the feed's own waits before it
+    reads.
 
     A dropped frame's ``reset`` passes to the next one that is delivered, so no window bridges a gap
     unseen. Errors of the source are raised to the consumer, once the frames before them were delivered.

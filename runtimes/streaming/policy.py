@@ -23,7 +23,8 @@ Map = npt.NDArray[np.float32]
 SALIENT = 0.15
 #: A region is kept while it holds this share of what the best region would hold: an epoch should outlast an action.
 KEEP_SHARE = 0.5
-#: What has moved counts for a while: a map keeps this much of its weight at the next one, 0.2 s later.
+#: What has moved counts for a while: a map keeps this much of its weight from one of the analyzer's grid points to the
+#: next, whether the analyzer runs there or not: a gate that was closed must not lead to another region.
 MOTION_MEMORY = 0.95
 #: A region reaches so many standard deviations of its map's mass, and so many cells more: a hand that reaches out
 #: of the picture says less than a picture that is a little coarser.
@@ -145,6 +146,7 @@ class ContentPolicy:
         self._motion_box: Box | None = None
         self._wanted_motion_box: Box | None = None
         self._moved: Map | None = None
+        self._mapped_ns = 0
         self._moving_maps = 0
         self._epoch_ns = 0
         self._salient = False
@@ -269,13 +271,20 @@ class ContentPolicy:
         attention = saliency * (0.2 + motion)
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
         self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
-        self._moved = motion if self._moved is None else np.maximum(MOTION_MEMORY * self._moved, motion)
+        self._moved = motion if self._moved is None else np.maximum(self._fade(t_ns) * self._moved, motion)
+        self._mapped_ns = t_ns
         least = round(LEAST_MOVING * min(self._small.width, self._small.height))
         smallest = max(self._smallest("temporal"), least)
         box = locate(self._moved, self._small, smallest, self._wanted_motion_box)
         self._moving_maps += box is not None
         if self._moving_maps >= FIRST_MAPS:
             self._wanted_motion_box = box
+
+    def _fade(self, t_ns: int) -> float:
+        """What is left of the weight of earlier maps, 0 to 1, by the time since the last one."""
+        return float(
+            MOTION_MEMORY ** ((t_ns - self._mapped_ns) / 1e9 * self._spec.streams["analyzer"].rate_hz)
+        )
 
     def ran(self, stream: str, t_ns: int) -> None:
         """Remember what the expert has seen, so that slow change is noticed too."""

@@ -268,10 +268,10 @@ class Session:
         held = quiet and self._rest.may_hold(t_ns, looking=looking)
         if not held:
             inputs = {name: array for view, _ in views.values() for name, array in view.items()}
-            self._rest.scores = self._compute(inputs)
-            if isinstance(policy, ContentPolicy):
-                policy.known.read_scores(self._rest.scores, NONE)
+            self._rest.decided(self._compute(inputs))
         assert self._rest.scores is not None
+        if not held and isinstance(policy, ContentPolicy):
+            policy.known.read_scores(self._rest.scores, NONE)
         scores = dict(self._rest.scores)
         self._decisions += 1
         self._ready += ready

@@ -135,8 +135,11 @@ def test_decisions_are_held_while_nothing_moves_and_made_anew_by_every_look(bund
     still = made[closed:]
     computed = [p for p in still if not p.held]
     looks = int((still[-1].t_ns - still[0].t_ns) / 6e9)
-    assert looks <= len(computed) <= looks + 2, "once on a window at rest, and after every look"
-    assert computed[0].t_ns - still[0].t_ns >= tiny_spec.window_ns - tiny_spec.hop_ns
+    assert looks <= len(computed) <= looks + 3, (
+        "after the last step, on a window at rest, and after every look"
+    )
+    assert computed[0] is still[0], "the temporal expert ran since the decision before"
+    assert computed[1].t_ns - still[0].t_ns >= tiny_spec.window_ns - tiny_spec.hop_ns
     session._slots["temporal"].repeat(made[-1].t_ns)
     view, _ = session._slots["temporal"].view(made[-1].t_ns)
     assert view["temporal_mask"].all(), "the last token stands for those that were not computed"
@@ -170,8 +173,11 @@ def test_a_reopened_window_equals_an_open_one_but_for_what_was_still(bundle, tin
 def test_rest_is_decided_on_once_and_after_every_look():
     rest = Rest(2 * SECOND)
     assert not rest.may_hold(0, looking=False), "nothing is known yet"
-    rest.scores = {"wave": 1.0}
     rest.moved(10 * SECOND, looking=False)
+    rest.decided({"wave": 1.0})
+    rest.moved(10 * SECOND, looking=False)
+    assert not rest.may_hold(11 * SECOND, looking=False), "the last step is in no decision yet"
+    rest.decided({"wave": 1.0})
     assert rest.may_hold(11 * SECOND, looking=False), "the window still sees what moved"
     assert not rest.may_hold(12 * SECOND, looking=False)
     assert rest.may_hold(13 * SECOND, looking=False)

@@ -31,12 +31,13 @@ class Player:
         self.policy.reset(scene, scene, 0)
         self.boxes: list[tuple[int, int, int, int]] = []
 
-    def play(self, frames: int, motion: np.ndarray) -> None:
+    def play(self, frames: int, motion: np.ndarray | None) -> None:
+        """None: the analyzer does not run."""
         for _ in range(frames):
             self.frame += 1
             t_ns = self.frame * FRAME_NS
             self.boxes.append(self.policy.observe(STATS, t_ns).boxes["temporal"][0])
-            if self.frame % 3 == 0:
+            if motion is not None and self.frame % 3 == 0:
                 self.policy.read_maps(np.full((14, 14), 0.5, np.float32), motion, t_ns)
 
 
@@ -69,6 +70,18 @@ def test_the_first_region_holds_all_that_moved_until_then(player):
     x, _, w, _ = player.boxes[-1]
     assert x <= 0.39 * 320
     assert x + w >= 0.61 * 320
+
+
+def test_an_analyzer_that_rested_chooses_the_region_that_one_that_ran_would():
+    boxes = []
+    for rest in (np.zeros((14, 14), np.float32), None):
+        player = Player()
+        player.play(30, make_map(0.2, 0.5, 0.05))
+        player.play(300, rest)
+        player.play(60, make_map(0.8, 0.5, 0.05))
+        boxes.append(player.boxes[-1])
+    assert boxes[0] == boxes[1]
+    assert boxes[0][0] > 100, "what moved 20 s ago is forgotten"
 
 
 def test_an_expert_rarer_than_its_floor_runs_at_once_and_then_by_the_time_since():
