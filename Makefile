@@ -4,6 +4,7 @@
 #   make test-slow  the slow ones too
 #   make lint       ruff, mypy, the import contracts
 #   make gpu-test   build, verify and run on a GPU with TensorRT; skips with the reason elsewhere
+#   make aarch64    a wheel for aarch64, built and tested under emulation (qemu-user-static, gcc-aarch64-linux-gnu)
 #   make bench      the benchmarks of tests/bench
 #   make install    the virtual environment alone: .venv
 
@@ -18,7 +19,7 @@ PYTEST := $(BIN)/pytest -q -rs --durations=20
 NATIVE := $(shell find runtimes/native -name '*.[ch]' -not -path '*/tests/*' 2>/dev/null)
 LINK_TREE := build/pkg/vidprism_edge
 
-.PHONY: install demo test test-slow gpu-test lint format bench clean link-tree
+.PHONY: install demo test test-slow gpu-test aarch64 lint format bench clean link-tree
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -63,6 +64,13 @@ format: install
 
 gpu-test: install
 	$(PYTEST) -s tests/gpu --timeout=1800
+
+# the tests of the extension run there; those that call a compiler or valgrind are of this machine
+aarch64: install
+	scripts/aarch64.sh build/aarch64
+	cd build/aarch64/tree && ../python -m pytest -q -rs -p no:cacheprovider tests/runtimes/native \
+		--ignore=tests/runtimes/native/test_c.py --ignore=tests/runtimes/native/test_instructions.py
+	VIDPRISM_EDGE_AARCH64_PYTHON=$(CURDIR)/build/aarch64/python $(PYTEST) -m slow tests/export/test_aarch64.py --timeout=1800
 
 bench: install
 	$(BIN)/pytest -o addopts=--import-mode=importlib -o python_files='bench_*.py' tests/bench --benchmark-columns=min,median,stddev,rounds

@@ -14,6 +14,7 @@ from tests.cli.folders import Place, tree
 from tests.export.ahead_of_time import build_ahead_of_time
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.errors import UsageError
+from vidprism_edge.spec import COMPONENTS
 
 
 @pytest.fixture
@@ -94,13 +95,13 @@ def test_labels_come_from_a_list_or_a_file(tmp_path):
         read_labels(str(tmp_path / "binary.txt"))
 
 
-def test_nano_from_the_command_line(place):
+def test_nano_from_the_command_line(place, real_clip):
     """Export, verify and inspect, as the README says it; nothing is written but the bundle.
 
-    One trace serves ONNX Runtime and the Jetson, whose graphs TensorRT then builds without a GPU.
+    One trace serves ONNX Runtime and the Jetson, whose graphs in FP16 and in INT8 TensorRT then builds without a GPU.
     """
-    command = "export --target onnx --target jetson --preset nano --labels a,b --output x.vpbundle"
-    done = place.run(*command.split())
+    command = "export --target jetson --preset nano --labels a,b --precision auto --calib-samples 8 --output x.vpbundle"
+    done = place.run(*command.split(), "--calib-data", real_clip)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "untrained" in done.stderr
@@ -109,7 +110,10 @@ def test_nano_from_the_command_line(place):
     assert set(tree(place.temporary).values()) <= {"folder"}
     assert (place.work / "x.vpbundle/labels.txt").read_text() == "a\nb\n"
     script = (place.work / "x.vpbundle/reproduce.sh").read_text()
-    assert 'export --target onnx --target jetson --labels a,b --output "${1:-$bundle.again}"' in script
+    assert (
+        f"export --target jetson --labels a,b --precision auto --calib-data {real_clip} --calib-samples 8"
+        in script
+    )
     assert "engines are deferred" in done.stderr
     bundle = place.work / "x.vpbundle"
     before = tree(bundle)
@@ -127,7 +131,9 @@ def test_nano_from_the_command_line(place):
     assert inspected["engines"] == "deferred"
     assert tree(bundle) == before
     typed = [graph for graph in inspected["graphs"] if graph["target"] == "jetson"]
-    assert len(typed) == 7
+    assert {(g["name"], g["precision"]) for g in typed} == {
+        *((name, "fp16") for name in COMPONENTS), ("spatial", "int8"), ("hybrid_attend", "int8")
+    }  # fmt: skip
     for graph in typed:
         assert build_ahead_of_time(bundle / graph["file"])
     macs = {graph["name"]: graph["macs"] for graph in inspected["graphs"]}

@@ -118,10 +118,15 @@ def test_tensorrt_builds_every_graph_without_a_gpu(jetson_bundle, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_tensorrt_builds_the_preset_clip_b32_without_a_gpu(cli, tmp_path):
-    command = "export --target jetson --preset clip-b32 --random-weights --output x.vpbundle"
-    done = cli(*command.split(), cwd=tmp_path, timeout=1700)
+def test_tensorrt_builds_the_preset_clip_b32_without_a_gpu(cli, tmp_path, real_clip):
+    """In FP16 and in INT8; nano's graphs are built by the test of the command."""
+    command = "export --target jetson --preset clip-b32 --random-weights --precision auto --calib-samples 8"
+    done = cli(*command.split(), "--calib-data", real_clip, "--output", tmp_path / "x.vpbundle", timeout=1700)
     assert done.returncode == 0, done.stderr
     bundle = Bundle.open(tmp_path / "x.vpbundle")
-    for graph in jetson_graphs(bundle):
+    graphs = jetson_graphs(bundle)
+    assert {(g.name, g.precision) for g in graphs} == {(name, "fp16") for name in COMPONENTS} | {
+        ("spatial", "int8"), ("hybrid_attend", "int8")
+    }  # fmt: skip
+    for graph in graphs:
         assert build_ahead_of_time(bundle.graph_file(graph)) > 10_000

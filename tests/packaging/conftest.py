@@ -131,16 +131,21 @@ def device(
 
 
 @pytest.fixture(scope="session")
-def python_3_10() -> str:
-    """A Python 3.10 that starts, from the path or from pyenv; skips the test when there is none."""
-    candidates = [
-        shutil.which("python3.10"),
-        *map(str, Path.home().glob(".pyenv/versions/3.10*/bin/python3.10")),
-    ]
-    for candidate in filter(None, candidates):
-        if subprocess.run([candidate, "-V"], capture_output=True, check=False).returncode == 0:
-            return candidate
-    pytest.skip("no Python 3.10 on this machine: the floor, JetPack 6's")
+def find_python() -> Callable[[str], str]:
+    """Find a Python of a version that starts, on the path or from pyenv; skips the test when there is none."""
+
+    def find(version: str) -> str:
+        name = f"python{version}"
+        candidates = [
+            shutil.which(name),
+            *map(str, Path.home().glob(f".pyenv/versions/{version}*/bin/{name}")),
+        ]
+        for candidate in filter(None, candidates):
+            if subprocess.run([candidate, "-V"], capture_output=True, check=False).returncode == 0:
+                return candidate
+        pytest.skip(f"no Python {version} on this machine")
+
+    return find
 
 
 @pytest.fixture(scope="session")

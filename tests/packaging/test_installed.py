@@ -124,9 +124,16 @@ def test_the_commands_on_a_bundle_run(device, tiny_bundle, line, codes):
 
 
 @pytest.mark.slow
-def test_the_floor_of_python_builds_from_source_and_imports(distributions, python_3_10, install, tmp_path):
-    requirement = f"vidprism-edge[onnxruntime] @ {distributions.source.as_uri()}"
-    installed = install(python_3_10, tmp_path, [requirement])
+@pytest.mark.parametrize(
+    ("version", "distribution"),
+    [
+        pytest.param("3.10", "source", id="JetPack 6, the floor: built there"),
+        pytest.param("3.12", "wheel", id="JetPack 7: one wheel from 3.11 on"),
+    ],
+)
+def test_the_pythons_of_jetpack(distributions, find_python, install, tmp_path, version, distribution):
+    requirement = f"vidprism-edge[onnxruntime] @ {getattr(distributions, distribution).as_uri()}"
+    installed = install(find_python(version), tmp_path, [requirement])
     done = installed.run("-c", IMPORT_ALL, *ABSENT)
     assert done.returncode == 0, done.stderr
     check_imports(json.loads(done.stdout))
