@@ -10,9 +10,14 @@ import pytest
 from tests.runtimes.streaming import attacks
 from tests.runtimes.streaming.attacks import SECOND, SLOW_PX_S, play
 from vidprism_edge.calibration.data import read_dataset
+from vidprism_edge.calibration.gates import count_unmatched
 from vidprism_edge.calibration.streams import SubjectStream
+from vidprism_edge.runtimes.engines import EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.events import detect_events
 from vidprism_edge.runtimes.streaming.gates import GateSettings
-from vidprism_edge.spec import EXPERTS, STREAMS, load_preset
+from vidprism_edge.runtimes.streaming.session import Session
+from vidprism_edge.runtimes.streaming.source import Frame
+from vidprism_edge.spec import EXPERTS, STREAMS, find_shipped, load_preset
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared/data/utd_mhad_rgb5"
 MAX_SKIP_S = 8.0
@@ -85,6 +90,42 @@ def test_an_action_is_seen_as_by_an_always_on_run(spec, action, name):
         for expert in EXPERTS:
             newest = max(t for t in gated.ran[expert] if t <= due)
             assert due - newest <= SECOND / spec.streams[expert].floor_hz, expert
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The trained preset as a bundle, and its engines."""
+    pytest.importorskip("torch", reason="exporting needs torch")
+    pytest.importorskip("onnx", reason="exporting needs onnx")
+    from vidprism_edge.export.pipeline import ExportOptions, export_bundle
+    from vidprism_edge.model.checkpoint import Checkpoint
+
+    trained = Checkpoint.open(find_shipped("nano"))
+    output = tmp_path_factory.mktemp("shipped") / "nano.vpbundle"
+    bundle = export_bundle(ExportOptions(trained.spec, ("onnx",), output, checkpoint=trained))
+    return bundle, load_engines(bundle, "onnxruntime", EngineOptions(1))
+
+
+def tell_events(shipped, pictures, period_ns, gates):
+    bundle, engines = shipped
+    session = Session(
+        bundle, engine=engines, gates=gates, period_ns=period_ns, max_skip_s=MAX_SKIP_S, shadow_share=0.0
+    )
+    made = []
+    for k, picture in enumerate(pictures):
+        made += session.push(Frame(picture, k * period_ns, k)) or []
+    return detect_events(made, bundle.spec.events, bundle.spec.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_event_that_the_always_on_network_tells_is_lost(shipped, action, name):
+    pictures, period_ns, (truth,) = action
+    attacked = change(ATTACKS[name][0], pictures, period_ns)
+    always, gated = (tell_events(shipped, attacked, period_ns, gates) for gates in ("open", "auto"))
+    assert count_unmatched(always, gated) == 0, f"{always} always-on, {gated} gated"
+    if name == "noise of sigma 1.5":
+        assert [e.label for e in always] == [truth.label], "nothing there that could be lost"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
