@@ -32,6 +32,9 @@ from vidprism_edge.spec import NONE, STREAMS, ModelSpec
 CALIBRATION_SCHEMA = 1
 #: Beside top-1: the largest mean total-variation distance of the scores, and the agreement where something happens.
 MOST_DISTANCE, LEAST_ACTION_AGREEMENT = 0.02, 0.98
+#: A candidate is chosen within this share of what is allowed: the cheapest one of a first half is too cheap by chance,
+#: and has to hold on what comes.
+CHOICE_SHARE = 0.5
 #: An event is kept when a gated event of its label meets it, give or take so long.
 EVENT_SLACK_NS = 1_000_000_000
 _REMEMBERED = 400
@@ -59,10 +62,13 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """How many times fewer multiply-accumulates."""
         return self.always_on_macs_per_s / self.macs_per_s if self.macs_per_s else float("inf")
 
-    def agrees(self, target: float) -> bool:
-        """Whether nothing that matters is lost."""
-        acting = self.action_agreement is None or self.action_agreement >= LEAST_ACTION_AGREEMENT
-        return self.agreement >= target and self.distance <= MOST_DISTANCE and acting and not self.lost
+    def agrees(self, target: float, share: float = 1.0) -> bool:
+        """Whether nothing that matters is lost; ``share``: of the deviation that is allowed."""
+        acting = self.action_agreement is None or 1 - self.action_agreement <= share * (
+            1 - LEAST_ACTION_AGREEMENT
+        )
+        same = 1 - self.agreement <= share * (1 - target)
+        return same and acting and self.distance <= share * MOST_DISTANCE and not self.lost
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -307,7 +313,7 @@ def calibrate_gates(
     reopen: Callable[[], Sequence[Source]] | None = None,
     progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Calibration:
-    """Play every source through all candidates and choose the cheapest that agrees on the first halves.
+    """Play every source through all candidates and choose the cheapest that agrees on the first halves, with a reserve.
 
     ``reopen``: opens the sources once more; routers are then trained on the first halves and tried behind the choice.
     One is kept where it costs less on the second halves and agrees no less there.
@@ -318,7 +324,7 @@ def calibrate_gates(
     player = Player(bundle, engine, options, max_skip_s, progress)
     played = player.play(sources, tried)
     trials = judge(spec, tried, played)
-    good = [t for t in trials if t.first.agrees(target)]
+    good = [t for t in trials if t.first.agrees(target, CHOICE_SHARE)]
     chosen = min(good, key=lambda t: t.first.macs_per_s) if good else trials[0]
     if reopen is not None:
         routed = list_routers(spec, tried, chosen.settings, played)
@@ -361,7 +367,7 @@ def list_routers(
 
 def choose_router(chosen: Trial, routed: Sequence[Trial], target: float) -> Trial:
     """The cheapest router that agrees on the first halves, if it is better on the second; otherwise the gates alone."""
-    good = [t for t in routed if t.first.agrees(target)]
+    good = [t for t in routed if t.first.agrees(target, CHOICE_SHARE)]
     if not good:
         return chosen
     best = min(good, key=lambda t: t.first.macs_per_s)

@@ -4,8 +4,9 @@
 
 BUNDLE has not learned from the subject. Its gates are measured as they come by default and, where they are calibrated
 (`vidprism-edge calibrate --gates`), as calibrated. Multiply-accumulates are counted; engine time is that of the graphs
-alone, all programs in turn in one process. The naive program's cost follows from what it is: all graphs on the whole
-window at every decision. What a stream gave is kept in the folder of results: a run that was cut short goes on.
+alone, all programs in turn in one process. The naive program runs all graphs on the whole window at every decision:
+its multiply-accumulates follow from that, its engine time is measured on every tenth decision. Energy is read where the
+machine has a counter. What a stream gave is kept in the folder of results: a run that was cut short goes on.
 """
 
 from __future__ import annotations
@@ -13,23 +14,30 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vidprism_edge.benchmark.device.power import Meter, find_meters
+from vidprism_edge.benchmark.device.tree import Tree
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.calibration.gates import Course, compare
 from vidprism_edge.calibration.streams import SubjectStream, score_events
-from vidprism_edge.runtimes.engines import EngineOptions, load_engines
+from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.gates import SETTINGS_FILE, default_settings
 from vidprism_edge.runtimes.streaming.health import GateHealth
 from vidprism_edge.runtimes.streaming.session import DECISION_GRAPHS, GRAPH_OF, Session
 from vidprism_edge.runtimes.streaming.source import Frame, Source, open_source
 from vidprism_edge.runtimes.streaming.source_synthetic import open_synthetic
 from vidprism_edge.spec import COMPONENTS, EXPERTS
+
+#: The naive program takes one decision in so many, and is taken to need as much for the others.
+NAIVE_EVERY = 10
 
 
 class Still:
@@ -66,6 +74,7 @@ class Outcome:
     course: Course
     health: GateHealth
     video_s: float
+    joules: float | None
 
     @property
     def macs_per_s(self) -> float:
@@ -79,15 +88,64 @@ class Outcome:
         )
 
 
-def naive_macs_per_s(bundle: Bundle) -> float:
-    """Every slot of the window encoded anew, every step of it run, at every decision."""
-    spec, macs = bundle.spec, bundle.macs
-    encoded = sum(spec.slots(n) * spec.streams[n].regions * macs[GRAPH_OF[n]] for n in EXPERTS)
-    return (encoded + sum(macs[g] for g in DECISION_GRAPHS)) / spec.hop_s
+def naive_runs(bundle: Bundle) -> dict[str, int]:
+    """Runs of each graph at a decision: every slot of the window encoded anew, every step of it run."""
+    spec = bundle.spec
+    encoded = {GRAPH_OF[n]: spec.slots(n) * spec.streams[n].regions for n in EXPERTS}
+    return {**encoded, **dict.fromkeys(DECISION_GRAPHS, 1)}
 
 
-def play(bundle: Bundle, source: Source, threads: int) -> tuple[Outcome, dict[str, Outcome]]:
-    """Always open and every kind of gates, frame by frame in turn."""
+class NaiveEngines:
+    """The naive program's engines at one decision after the other, each graph's runs in succession."""
+
+    def __init__(self, bundle: Bundle, engines: Mapping[str, Engine]) -> None:
+        rng = np.random.default_rng(0)
+        self._work = [
+            (engines[g], {i.name: rng.random(i.shape, np.float32) for i in engines[g].graph.inputs}, n)
+            for g, n in naive_runs(bundle).items()
+        ]
+        self._hop_s = bundle.spec.hop_s
+        self._spent_s, self.decisions = 0.0, 0
+
+    def decide(self) -> None:
+        """All graphs on the whole window."""
+        start = time.perf_counter()
+        for engine, inputs, runs in self._work:
+            for _ in range(runs):
+                engine.infer(inputs)
+        self._spent_s += time.perf_counter() - start
+        self.decisions += 1
+
+    def a_second(self, spent: float | None = None) -> float:
+        """Milliseconds in the engines a second of video; or what else was spent on all decisions, a second."""
+        return (self._spent_s * 1e3 if spent is None else spent) / self.decisions / self._hop_s
+
+
+class Energy:
+    """Joules by program, from a counter; None where the machine has none."""
+
+    def __init__(self) -> None:
+        meters, self.reason = find_meters(Tree())
+        self._meter: Meter | None = next((m for m in meters if m.joules() is not None), None)
+        self.spent: dict[str, float | None] = {}
+
+    @contextmanager
+    def of(self, program: str) -> Iterator[None]:
+        """What is drawn meanwhile is the program's."""
+        before = None if self._meter is None else self._meter.joules()
+        yield
+        after = None if self._meter is None else self._meter.joules()
+        known = self.spent.get(program, 0.0)
+        if before is None or after is None or known is None:
+            self.spent[program] = None
+        else:
+            self.spent[program] = known + after - before
+
+
+def play(
+    bundle: Bundle, source: Source, threads: int, energy: Energy
+) -> tuple[NaiveEngines, Outcome, dict[str, Outcome]]:
+    """Naive, always open and every kind of gates, frame by frame in turn."""
     engines = load_engines(bundle, "onnxruntime", EngineOptions(threads))
     common = {"engine": engines, "period_ns": source.period_ns, "shadow_share": 0.0}
     sessions = {"open": Session(bundle, gates="open", **common)}  # type: ignore[arg-type]
@@ -95,19 +153,28 @@ def play(bundle: Bundle, source: Source, threads: int) -> tuple[Outcome, dict[st
     if SETTINGS_FILE in bundle.manifest.files:
         sessions["calibrated"] = Session(bundle, **common)  # type: ignore[arg-type]
     courses = {name: Course(bundle.spec.labels) for name in sessions}
-    last_ns = 0
+    naive, last_ns = NaiveEngines(bundle, engines), 0
     while (frame := source.read()) is not None:
         last_ns = frame.t_ns
         for name, session in sessions.items():
-            courses[name].predictions += session.push(frame) or []
+            with energy.of(name):
+                courses[name].predictions += session.push(frame) or []
+        if len(courses["open"].predictions) >= NAIVE_EVERY * (naive.decisions + 1):
+            with energy.of("naive"):
+                naive.decide()
     source.close()
-    outcomes = {n: Outcome(courses[n], s.health(), last_ns / 1e9) for n, s in sessions.items()}
-    return outcomes.pop("open"), outcomes
+    outcomes = {
+        n: Outcome(courses[n], s.health(), last_ns / 1e9, energy.spent[n]) for n, s in sessions.items()
+    }
+    return naive, outcomes.pop("open"), outcomes
 
 
-def describe(bundle: Bundle, name: str, gates: str, always: Outcome, gated: Outcome) -> str:
+def describe(
+    bundle: Bundle, name: str, gates: str, engines: NaiveEngines, always: Outcome, gated: Outcome, joules: str
+) -> str:
     """A row of the table of costs and agreement."""
-    spec, naive = bundle.spec, naive_macs_per_s(bundle)
+    spec = bundle.spec
+    naive = sum(bundle.macs[graph] * runs for graph, runs in naive_runs(bundle).items()) / spec.hop_s
     m = compare(spec, [(always.course, gated.course)], [(0, always.course.predictions[-1].t_ns)])
     acting = "–" if m.action_agreement is None else f"{m.action_agreement:.1%} of {m.action_decisions}"
     saved = always.macs_per_s / gated.macs_per_s
@@ -115,8 +182,9 @@ def describe(bundle: Bundle, name: str, gates: str, always: Outcome, gated: Outc
     return (
         f"| {name} ({always.video_s:.0f} s) | {gates} | {naive / 1e6:.0f} | {always.macs_per_s / 1e6:.0f} | "
         f"{gated.macs_per_s / 1e6:.0f} | {naive / always.macs_per_s:.1f} × | {saved:.1f} × | "
-        f"{always.engine_ms_per_s:.0f} | {gated.engine_ms_per_s:.0f} | {faster:.1f} × | "
-        f"{m.agreement:.2%} of {m.decisions} | {acting} | {m.distance:.4f} | {m.events} | {m.lost} | {m.extra} |"
+        f"{engines.a_second():.0f} | {always.engine_ms_per_s:.0f} | {gated.engine_ms_per_s:.0f} | {faster:.1f} × | "
+        f"{joules} | {m.agreement:.2%} of {m.decisions} | {acting} | {m.distance:.4f} | {m.events} | {m.lost} | "
+        f"{m.extra} |"
     )
 
 
@@ -151,10 +219,19 @@ Rows = dict[str, list[str]]
 def measure_stream(bundle: Bundle, source: Source, threads: int) -> Rows:
     """The rows of one stream in each table."""
     name = Path(source.name).name
-    always, kinds = play(bundle, source, threads)
-    rows: Rows = {"costs": [], "reuse": [], "events": []}
+    energy = Energy()
+    naive, always, kinds = play(bundle, source, threads, energy)
+    rows: Rows = {"costs": [], "reuse": [], "events": [], "notes": []}
     for gates, gated in kinds.items():
-        rows["costs"].append(describe(bundle, name, gates, always, gated))
+        spent = [energy.spent["naive"], always.joules, gated.joules]
+        if None in spent:
+            joules, rows["notes"] = "null", [f"Energy is null: {energy.reason}."]
+        else:
+            first, *rest = (j or 0.0 for j in spent)
+            joules = ", ".join(
+                f"{j:.2f}" for j in (naive.a_second(first), *(j / always.video_s for j in rest))
+            )
+        rows["costs"].append(describe(bundle, name, gates, naive, always, gated, joules))
         rows["reuse"] += reuse(name, gates, gated)
     if isinstance(source, SubjectStream):
         for program, outcome in {"always open": always, **kinds}.items():
@@ -164,7 +241,8 @@ def measure_stream(bundle: Bundle, source: Source, threads: int) -> Rows:
 
 HEADINGS = {
     "costs": "| stream | gates | naive, MMAC/s | always open | gated | naive / open | open / gated | "
-    "engine ms a second, open | gated | open / gated | labels equal | where open is not `none` | distance | "
+    "engine ms a second, naive | open | gated | open / gated | J a second, naive, open, gated | "
+    "labels equal | where open is not `none` | distance | "
     "events of open | lost | extra |",
     "reuse": "| stream | gates | expert | runs | points computed | exact reuse | approximate | gate open | "
     "opened by |",
@@ -176,7 +254,7 @@ def measure(
     bundle: Bundle, streams: Mapping[str, Callable[[], Source]], threads: int, results: Path | None
 ) -> str:
     """Markdown of all tables; what lies in ``results`` of the same bundle and stream is not played again."""
-    tables: Rows = {table: [] for table in HEADINGS}
+    tables: Rows = {table: [] for table in (*HEADINGS, "notes")}
     manifest = (bundle.root / "manifest.json").read_bytes()
     for key, open_stream in streams.items():
         name = hashlib.sha256(manifest + key.encode()).hexdigest()[:16]
@@ -193,7 +271,7 @@ def measure(
     parts = []
     for table, heading in HEADINGS.items():
         parts += [heading, "|" + "---|" * (heading.count("|") - 1), *tables[table], ""]
-    return "\n".join(parts)
+    return "\n".join([*parts, *dict.fromkeys(tables["notes"])])
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from tests.cli.folders import Place
 from tests.runtimes.display.made_predictions import prediction
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.gates import (
+    CHOICE_SHARE,
     Calibration,
     Course,
     Measures,
@@ -85,6 +86,16 @@ def test_a_gate_that_never_opens_is_never_chosen(spec):
     assert not measures.agrees(0.99)
 
 
+def test_a_choice_keeps_a_reserve(spec):
+    """Four of 1000 labels differ: within 1 %, and within half of it; six are within 1 % alone."""
+    always = course(*[IDLE] * 1000)
+    for wrong, kept in ((4, True), (6, False)):
+        gated = course(*[WAVE] * wrong, *[IDLE] * (1000 - wrong))
+        measures = compare(spec, [(always, gated)], [(0, 2000 * HOP)])
+        assert measures.agrees(0.99)
+        assert measures.agrees(0.99, CHOICE_SHARE) is kept
+
+
 def test_an_event_of_another_label_or_time_is_no_match():
     def event(label, onset, offset):
         times = {"onset_ns": onset * HOP, "told_ns": onset * HOP, "offset_ns": offset * HOP}
@@ -112,7 +123,7 @@ def test_the_cheapest_that_agrees_is_chosen_and_the_runtime_takes_it(bundle):
         candidates=[GateSettings(), sparing, shut],
     )
     by_cost = sorted(result.trials, key=lambda t: t.first.macs_per_s)
-    good = [t for t in by_cost if t.first.agrees(0.5)]
+    good = [t for t in by_cost if t.first.agrees(0.5, CHOICE_SHARE)]
     assert result.settings == (good[0].settings if good else GateSettings())
     assert result.met == bool(good)
     costs = [t.first.macs_per_s for t in result.trials]

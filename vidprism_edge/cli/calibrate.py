@@ -36,9 +36,10 @@ def command(
 ) -> None:
     """Run always-on and gated side by side, choose on each stream's first half and report on the second.
 
-    The cheapest settings are taken whose labels agree as asked, whose scores are within 0.02 on average, and that lose
-    no event. A CSV of clips becomes streams with idle between the actions, one a subject. A router is a small model
-    behind the gates, trained on the first halves; it is kept where it is cheaper on the second and agrees no less.
+    The cheapest settings are taken that lose no event and use up no more than half of what may differ: labels by
+    --target-agreement, scores by 0.02 on average. A CSV of clips becomes streams with idle between the
+    actions, one a subject. A router is a small model behind the gates, trained on the first halves; it is kept where
+    it is cheaper on the second and agrees no less.
     """
     import tempfile
 
