@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ MOST_DISTANCE, LEAST_ACTION_AGREEMENT = 0.02, 0.98
 #: A candidate is chosen within this share of what is allowed: the cheapest one of a first half is too cheap by chance,
 #: and has to hold on what comes.
 CHOICE_SHARE = 0.5
+#: A target beyond this cannot be told from it.
+FINEST_TARGET = 0.999
 #: An event is kept when a gated event of its label meets it, give or take so long.
 EVENT_SLACK_NS = 1_000_000_000
 _REMEMBERED = 400
@@ -324,12 +327,13 @@ def calibrate_gates(
     player = Player(bundle, engine, options, max_skip_s, progress)
     played = player.play(sources, tried)
     trials = judge(spec, tried, played)
-    good = [t for t in trials if t.first.agrees(target, CHOICE_SHARE)]
+    enough = trials[0].first.decisions >= count_needed(target)
+    good = [t for t in trials if enough and t.first.agrees(target, CHOICE_SHARE)]
     chosen = min(good, key=lambda t: t.first.macs_per_s) if good else trials[0]
     if reopen is not None:
         routed = list_routers(spec, tried, chosen.settings, played)
         more = judge(spec, routed, player.play(reopen(), routed))
-        chosen = choose_router(chosen, more, target)
+        chosen = choose_router(chosen, more, target) if enough else chosen
         trials += more
     return Calibration(
         settings=chosen.settings,
@@ -339,6 +343,11 @@ def calibrate_gates(
         met=chosen.first.agrees(target),
         trials=tuple(trials),
     )
+
+
+def count_needed(target: float) -> int:
+    """Decisions of the first halves without which no choice is made: one alone must not use up the reserve."""
+    return math.ceil(1 / (CHOICE_SHARE * (1 - min(target, FINEST_TARGET))) - 1e-9)
 
 
 def list_routers(

@@ -20,10 +20,12 @@ from vidprism_edge.calibration.gates import (
     Trial,
     calibrate_gates,
     compare,
+    count_needed,
     count_unmatched,
     list_candidates,
     store_calibration,
 )
+from vidprism_edge.cli.calibrate import frontier_notes
 from vidprism_edge.errors import BundleError, UsageError
 from vidprism_edge.runtimes.engines import load_engines
 from vidprism_edge.runtimes.streaming.events import Event
@@ -94,6 +96,17 @@ def test_a_choice_keeps_a_reserve(spec):
         measures = compare(spec, [(always, gated)], [(0, 2000 * HOP)])
         assert measures.agrees(0.99)
         assert measures.agrees(0.99, CHOICE_SHARE) is kept
+
+
+def test_on_too_little_video_nothing_is_chosen(bundle):
+    """A dozen decisions that agree say nothing of 99 %."""
+    sparing = GateSettings(busy_interval={**dict.fromkeys(STREAMS, 1), "spatial": 2})
+    result = calibrate_gates(
+        bundle, [open_synthetic("synthetic:12:96x64@25")], candidates=[GateSettings(), sparing], target=0.99
+    )
+    assert result.chosen is result.trials[0]
+    assert any("times as much video" in note for note in frontier_notes(result))
+    assert [count_needed(target) for target in (0.5, 0.99, 1.0)] == [4, 200, 2000]
 
 
 def test_an_event_of_another_label_or_time_is_no_match():

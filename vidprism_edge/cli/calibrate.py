@@ -37,9 +37,9 @@ def command(
     """Run always-on and gated side by side, choose on each stream's first half and report on the second.
 
     The cheapest settings are taken that lose no event and use up no more than half of what may differ: labels by
-    --target-agreement, scores by 0.02 on average. A CSV of clips becomes streams with idle between the
-    actions, one a subject. A router is a small model behind the gates, trained on the first halves; it is kept where
-    it is cheaper on the second and agrees no less.
+    --target-agreement, scores by 0.02 on average; on too little video the defaults stay. A CSV of clips becomes
+    streams with idle between the actions, one a subject. A router is a small model behind the gates, trained on the
+    first halves; it is kept where it is cheaper on the second and agrees no less.
     """
     import tempfile
 
@@ -123,13 +123,21 @@ def frontier_table(result: Calibration) -> object:
 
 def frontier_notes(result: Calibration) -> list[str]:
     """What was chosen, on the half that it was not chosen on."""
+    from vidprism_edge.calibration.gates import count_needed
+
     m = result.chosen.second
     acting = "" if m.action_agreement is None else f", {m.action_agreement:.1%} where something happens"
     notes = [
         f"second half: {m.saving:.1f} times fewer multiply-accumulates than always-on, {m.agreement:.2%} of "
         f"{m.decisions} labels equal{acting}, distance {m.distance:.4f}, {m.lost} of {m.events} events lost"
     ]
-    if not result.met:
+    had, needed = result.chosen.first.decisions, count_needed(result.target_agreement)
+    if had < needed:
+        notes.append(
+            f"{had} decisions in the first half cannot tell an agreement of {result.target_agreement:.1%}: the "
+            f"defaults stay; give {needed / had:.1f} times as much video"
+        )
+    elif not result.met:
         notes.append(
             f"no candidate reached {result.target_agreement:.1%} without loss on the first half: the defaults stay"
         )
