@@ -238,6 +238,30 @@ def test_the_gate_counts_clips_against_fp32(tiny_bundle, clips, tmp_path, monkey
     assert set(calls) == {"one_2.mp4", "two_2.mp4"}
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("plan", "can_retreat", "agreements"), [
+    ("auto", True, [0.98, 0.99]), ("auto", False, [0.98]), ("fp16", True, [0.98]),
+])  # fmt: skip
+def test_a_choice_also_keeps_the_labels(
+    tiny_bundle, clips, tmp_path, monkeypatch, plan, can_retreat, agreements
+):
+    """Top-1 may be the same and decisions not: auto goes on to what is more exact, as long as there is something."""
+    played, retreats = [], []
+
+    def play(work, target, engines):
+        played.append(agreements[len(played)])
+        return precision.Gate(
+            target=target, clips=4, decisions=100, agreement=played[-1], top1=1.0, top1_fp32=1.0, max_drop=0.01,
+            subjects=("all",), passed=True,
+        )  # fmt: skip
+
+    monkeypatch.setattr(precision, "_play_gate", play)
+    monkeypatch.setattr(precision, "_retreat", lambda choices: retreats.append(choices) or can_retreat)
+    run(tiny_bundle, tmp_path / "a", ("onnx",), PrecisionPlan(plan, data=clips, samples=8, threads=1))
+    assert played == agreements
+    assert len(retreats) == (plan == "auto")
+
+
 def test_the_gate_plays_unseen_subjects_where_there_are_any(clips):
     entries, subjects = gate_entries(clips, ("2",))
     assert subjects == ("2",)
