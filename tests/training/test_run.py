@@ -21,9 +21,9 @@ from vidprism_edge.training.trainer import Trainer
 TWO_EPOCHS = (Stage(epochs=2, joint=False, rate=3e-3), Stage(epochs=1, joint=True, rate=1e-3))
 
 
-def trained(spec, examples, recipe, folder=None, epochs=None):
+def trained(spec, examples, recipe, folder=None, epochs=None, seed=5):
     """Weights after training; ``epochs``: the run is killed after so many."""
-    net = build(spec, seed=5, random_weights=True)
+    net = build(spec, seed=seed, random_weights=True)
     trainer = Trainer(net, examples, recipe, {"left": "right", "right": "left"}, folder=folder)
     if epochs is not None:
         save, done = trainer._save, []
@@ -56,6 +56,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(prepared, spec, rec
     other = msgspec.structs.replace(plan, seed=6)
     with pytest.raises(UsageError, match="another recipe"):
         trained(spec, examples, other, tmp_path)
+    with pytest.raises(UsageError, match="--init"):
+        trained(spec, examples, plan, tmp_path, epochs=1, seed=6)
 
 
 def test_the_stem_sees_change_alone(prepared, spec, recipe):

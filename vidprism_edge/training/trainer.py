@@ -23,6 +23,7 @@ from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import Batch, encode_temporal, forward_batch
 from vidprism_edge.training.prepare import Example
 from vidprism_edge.training.recipe import Recipe, Stage
+from vidprism_edge.training.teaching import hash_weights
 
 Progress = Callable[[str, int, int], None]
 
@@ -91,6 +92,7 @@ class Trainer:
         self._auxiliary = AuxiliaryHead(net.spec.width, len(net.spec.labels))
         if begun:
             self._auxiliary.pool.load_state_dict(net.fusion.summary.state_dict())
+        self._origin = hash_weights(net.temporal)
         self._net.to(self._device)
         self._auxiliary.to(self._device)
         for name, parameter in net.named_parameters():
@@ -225,9 +227,11 @@ class Trainer:
                     self._average[name].lerp_(value, 1.0 - keep)
 
     def _identity(self) -> str:
-        """What a state on disk must have been made with."""
+        """What a state on disk must have been made with: recipe, spec, data, and the weights of the beginning."""
         keys = sorted(e.store.folder.name for e in self._examples)
-        return json.dumps([msgspec.to_builtins(self._recipe), self._net.spec.to_json().decode(), keys])
+        return json.dumps(
+            [msgspec.to_builtins(self._recipe), self._net.spec.to_json().decode(), keys, self._origin]
+        )
 
     def _save(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
         if self._folder is None:
@@ -256,7 +260,7 @@ class Trainer:
             header = opened.metadata()
         if header["identity"] != self._identity():
             raise UsageError(
-                f"{path} is of a run with another recipe, model or data; remove it, or change --output"
+                f"{path} is of a run with another recipe, model, data or --init; remove it, or change --output"
             )
         tensors = load_file(path, device=str(self._device))
         with torch.no_grad():
