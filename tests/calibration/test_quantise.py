@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime", reason="quantising needs onnxruntime")
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vidprism_edge.bundle import Bundle
+from vidprism_edge.bundle import Bundle, TensorInfo
 from vidprism_edge.calibration.choice import compare, split
 from vidprism_edge.calibration.convert import convert
 from vidprism_edge.calibration.layers import compare_layers, worst_layers
@@ -212,6 +212,35 @@ def test_a_corrected_bias_takes_off_the_mean_error_of_rounded_weights(tmp_path):
     assert np.allclose(tensors["conv0.corrected_bias"] + shift, original["b0"], atol=1e-4)
     plain = quantise(model, msgspec.structs.replace(recipe, correct_bias=False), samples)
     assert not any("corrected" in t.name for t in plain.graph.initializer)
+
+
+@pytest.mark.parametrize("target", ENGINES)
+def test_a_product_of_the_largest_of_all_tokens_is_right_in_integers(bundle, tmp_path, target):
+    """OpenVINO's plugin rounds inside a ReduceMax, and wrongly, where the product behind it is in integers."""
+    needs(target)
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]> g (float[1, 30, 128] x) => (float[1, 64] z)
+        { m = ReduceMax<keepdims=0>(x, axis) c = Clip(m, least) z = Gemm<transB=1>(c, w, b) }"""
+    )
+    values = {
+        "axis": np.array([1]), "least": np.float32(-10), "w": rng.standard_normal((64, 128)).astype(np.float32),
+        "b": np.zeros(64, np.float32),
+    }  # fmt: skip
+    for name, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.node[2].name = "product"
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "g.onnx")
+    feeds = [{"x": rng.standard_normal((1, 30, 128)).astype(np.float32)} for _ in range(16)]
+    feeds.append({"x": np.full((1, 30, 128), -100, np.float32)})
+    graph = msgspec.structs.replace(
+        bundle.graphs["head"], name="g", inputs=(TensorInfo("x", (1, 30, 128)),),
+        outputs=(TensorInfo("z", (1, 64)),),
+    )  # fmt: skip
+    info = convert(target, graph, tmp_path / "g.onnx", GraphRecipe(precision="int8"), feeds, tmp_path)
+    reference = load_engine(graph, tmp_path / "g.onnx", "onnxruntime", EngineOptions(1))
+    engine = load_engine(info, tmp_path / info.file, ENGINES[target], EngineOptions(1))
+    assert compare(engine, reference, feeds)[0] > 30
 
 
 def test_values_inside_a_graph_are_those_of_the_graph(bundle, samples):
