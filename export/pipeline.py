@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,13 @@ def _prove(job: Job) -> None:
 
 
 def _prove_on(job: Job, engine: str) -> None:
-    options = EngineOptions(job.options.plan.threads)
+    options, bundle, proved = EngineOptions(job.options.plan.threads), Bundle.open(job.folder), count(1)
+
+    def move(graph: str) -> None:
+        job.progress(f"prove parity on {engine}: {graph}", next(proved), len(bundle.manifest.graphs))
+
     report = verify_bundle(
-        Bundle.open(job.folder), engine, atol=job.options.atol, rtol=job.options.rtol, options=options
+        bundle, engine, atol=job.options.atol, rtol=job.options.rtol, options=options, progress=move
     )
     if not report.passed:
         worst = max(report.outputs, key=lambda o: o.of_tolerance)

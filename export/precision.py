@@ -23,6 +23,7 @@ from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
 from vidprism_edge.calibration.samples import FEW, collect_samples, find_videos
 from vidprism_edge.errors import ParityError, UsageError
 from vidprism_edge.export.frontier import write_report
+from vidprism_edge.export.verification import compare_graph, find_tolerance
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 
 Progress = Callable[[str, int, int], None]
@@ -136,6 +137,15 @@ class _Work:
     #: fp32's verdict on the gate's clips, made once
     exact: list[Judged] = field(default_factory=list)
 
+    def prove(self, graph: GraphInfo, engine: Engine) -> bool:
+        """Whether a graph passes what the whole bundle has to pass at the end."""
+        tolerance = find_tolerance(graph.precision, None, None)
+        golden = self.bundle.golden(graph.name)
+        outputs = compare_graph(
+            graph.name, engine.infer, golden, tolerance.atol, tolerance.rtol, tolerance.cosine
+        )
+        return all(output.passed for output in outputs)
+
 
 def add_target_graphs(
     folder: Path,
@@ -205,17 +215,19 @@ def collect(
 def _make_target(work: _Work, target: str) -> tuple[list[GraphInfo], TargetReport]:
     """Choose or take the recipes, convert, and hold the result to the gate."""
     scratch = work.folder / ".candidates"
-    chooser = Chooser(target, scratch, work.folder, work.plan.threads, work.samples)
+    chooser = Chooser(target, scratch, work.folder, work.plan.threads, work.samples, work.prove)
     auto = work.plan.recipe is None and work.plan.precision == "auto"
     choices: dict[str, GraphChoice] = {}
     try:
-        graphs = list(work.bundle.graphs.values())
-        for done, graph in enumerate(graphs):
-            work.progress(f"{target} {graph.name}", done, len(graphs))
-            if auto:
-                choices[graph.name] = chooser.choose(graph)
+        graphs = work.bundle.graphs
+        for done, graph in enumerate(graphs.values() if auto else ()):
+            work.progress(f"{target} {graph.name}: candidates", done, len(graphs))
+            choices[graph.name] = chooser.choose(graph)
         while True:
-            made = {g.name: chooser.make(g, _recipe(work, target, choices, g.name)) for g in graphs}
+            made = {}
+            for done, graph in enumerate(graphs.values()):
+                work.progress(f"{target} {graph.name}", done, len(graphs))
+                made[graph.name] = chooser.make(graph, _recipe(work, target, choices, graph.name))
             _check_graphs(work, target, chooser, made)
             gate = _play_gate(work, target, {n: m.engine for n, m in made.items()})
             if gate is None or (gate.passed and (not auto or gate.agreement >= AGREEMENT)):
@@ -263,7 +275,7 @@ def _keep(folder: Path, made: Made) -> GraphInfo:
 def _check_graphs(work: _Work, target: str, chooser: Chooser, made: Mapping[str, Made]) -> None:
     """Refuse a graph whose own outputs are too far from fp32, and name the layer where its error starts."""
     for name, graph in made.items():
-        if graph.candidate.right:
+        if graph.candidate.sqnr_db >= LEAST_DB:
             continue
         first = worst_layers(chooser.layers(work.bundle.graphs[name], graph), 1)
         where = f"; the error starts at layer {first[0]}" if first else ""

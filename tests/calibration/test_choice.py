@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -37,6 +38,13 @@ def test_what_is_chosen(bf16, int8, expected):
     for other in made[1:]:
         if other.recipe.precision != expected:
             assert f"{other.recipe.precision} is " in choice.why
+
+
+def test_what_the_golden_vectors_refute_is_not_chosen():
+    refuted = msgspec.structs.replace(candidate("int8", 0.1, 30), proved=False)
+    choice = decide("x", (candidate("fp32", 1.0, 200), candidate("bf16", 0.6, 40), refuted))
+    assert choice.recipe.precision == "bf16"
+    assert "int8 is wrong (golden vectors)" in choice.why
 
 
 def test_a_missed_gate_goes_to_the_next_more_exact_one():

@@ -208,31 +208,55 @@ def test_a_build_that_was_asked_for_and_cannot_be_is_exit_3_and_the_bundle_stays
     assert (place.work / "x.vpbundle.zip").exists()
 
 
-def test_reproduce_really_reproduces(place, quick):
-    """Its script makes the same graphs and the same manifest, timestamps and the digest over them apart."""
+def repeated(place, quick, options):
+    """Export by a command line, run the bundle's own script, and return what was said and both manifests."""
     from tests.training.made_clips import write_folder
-    from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
 
     write_folder(place.work / "clips", subjects=1, kinds=("one", "two"))
-    recipe = Recipe(targets={"onnx": {"hybrid_attend": GraphRecipe(precision="int8")}})
-    (place.work / "mine.json").write_bytes(recipe.to_json())
     command = (
-        "vidprism-edge export --target onnx --checkpoint tiny.safetensors --random-weights --seed 3 --recipe mine.json "
-        "--calib-data clips --calib-samples 20 --threads 1 --max-drop 1 --output a.vpbundle"
+        f"vidprism-edge export {options} --checkpoint tiny.safetensors --random-weights --seed 3 --calib-data clips "
+        "--calib-samples 20 --threads 1 --max-drop 1 --output a.vpbundle"
     )
     done = quick(*command.split())
     assert done.returncode == 0, done.stderr
-    assert "GB of memory" in done.stderr
-    assert "decisions have the label of fp32" in done.stderr
-    script = place.work / "a.vpbundle/reproduce.sh"
-    done = quick(str(script), "b.vpbundle")
-    assert done.returncode == 0, done.stderr
-    first, again = (
-        json.loads((place.work / n / "manifest.json").read_text()) for n in ("a.vpbundle", "b.vpbundle")
-    )
+    again = quick(str(place.work / "a.vpbundle/reproduce.sh"), "b.vpbundle")
+    assert again.returncode == 0, again.stderr
+    bundles = [Bundle.open(place.work / name) for name in ("a.vpbundle", "b.vpbundle")]
+    for bundle in bundles:
+        bundle.check()
+    return done.stderr, [json.loads((bundle.root / "manifest.json").read_text()) for bundle in bundles]
+
+
+def test_reproduce_really_reproduces(place, quick):
+    """Its script makes the same graphs and the same manifest, timestamps and the digest over them apart."""
+    from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
+
+    recipe = Recipe(targets={"onnx": {"hybrid_attend": GraphRecipe(precision="int8")}})
+    (place.work / "mine.json").write_bytes(recipe.to_json())
+    said, (first, again) = repeated(place, quick, "--target onnx --recipe mine.json")
+    assert "GB of memory" in said
+    assert "decisions have the label of fp32" in said
     differing = {name for name in first if first[name] != again[name]}
     assert differing <= {"created", "digest"}
     assert any(g["precision"] == "int8" for g in again["graphs"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    "options", ["--target onnx --target openvino --precision auto", "--target openvino --precision bf16"]
+)
+def test_what_was_measured_or_made_for_openvino_is_repeated_byte_for_byte(place, quick, options):
+    """A choice by measurement would come out otherwise now and then: the script repeats it by its recipe."""
+    _, (first, again) = repeated(place, quick, options)
+    assert first["graphs"] == again["graphs"]
+    made = {(g["target"], g["precision"]) for g in again["graphs"]}
+    assert made > {("onnx", "fp32")}
+    assert {target for target, _ in made} == {"onnx", "openvino"}
+    recipes = [
+        (place.work / n / "calibration/recipe.json").read_bytes() for n in ("a.vpbundle", "b.vpbundle")
+    ]
+    assert recipes[0] == recipes[1]
 
 
 def test_the_line_that_repeats_an_export_has_every_flag_that_was_given():

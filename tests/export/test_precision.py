@@ -19,6 +19,7 @@ import onnx
 from made_clips import write_folder
 
 from vidprism_edge.bundle import Bundle, hash_file
+from vidprism_edge.calibration.choice import Chooser
 from vidprism_edge.calibration.evaluation import Judged
 from vidprism_edge.calibration.recipes import ALL_OPS, GraphRecipe, Recipe
 from vidprism_edge.errors import ParityError, UsageError
@@ -132,6 +133,21 @@ def test_every_graph_for_both_targets(tiny_bundle, clips, tmp_path):
         PrecisionPlan(recipe=recipe, data=clips, samples=24, threads=1),
     )
     assert again.manifest.graphs == bundle.manifest.graphs
+
+
+@pytest.mark.parametrize(("scale", "proved"), [(1.0, True), (0.1, False)])
+def test_scales_that_do_not_cover_the_golden_vectors_are_refuted(tiny_bundle, tmp_path, scale, proved):
+    """Calibrated on much darker pictures than it is proved with, a graph may be right on those and wrong here."""
+    bundle = Bundle.open(tiny_bundle)
+    dark = [{k: v * np.float32(scale) for k, v in i.items()} for _, i, _ in bundle.golden("spatial")]
+    work = precision._Work(tiny_bundle, bundle, PrecisionPlan(), lambda *_: None, print)
+    chooser = Chooser("onnx", tmp_path, tiny_bundle, 1, {"spatial": dark}, work.prove)
+    made = chooser.make(bundle.graphs["spatial"], GraphRecipe(precision="int8"))
+    assert made.candidate.proved == proved
+    if not proved:  # its own samples say that it is right
+        assert made.candidate.sqnr_db > 20
+        assert not made.candidate.right
+    assert chooser.make(bundle.graphs["spatial"], GraphRecipe()).candidate.right
 
 
 def test_a_bad_recipe_is_caught_and_its_layer_named(tiny_bundle, clips, tmp_path):

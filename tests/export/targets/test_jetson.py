@@ -30,6 +30,16 @@ def test_every_board_is_a_target_and_names_what_exists():
     assert next(name for name in TARGETS if name.startswith("jetson")) == "jetson"
 
 
+def test_the_compute_capabilities_are_those_of_orin_and_thor_and_none_is_skipped_by_the_gpu_test():
+    from tests.gpu.test_device import skip_reason
+
+    found = {name: board.compute_capability for name, board in list_boards().items()}
+    assert found == {
+        "jetson": None, "jetson-agx-orin": "8.7", "jetson-orin-nano": "8.7", "jetson-thor": "11.0"
+    }  # fmt: skip
+    assert not any(skip_reason(capability) for capability in found.values() if capability)
+
+
 def test_plain_jetson_is_what_every_board_takes():
     common = find_limits("jetson")
     for name in list_boards():
