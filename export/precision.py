@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from vidprism_edge.bundle import Arrays, Bundle, GraphInfo, Manifest, hash_file
 from vidprism_edge.calibration.choice import LEAST_DB, Candidate, Chooser, GraphChoice, Made, fall_back
@@ -134,8 +135,9 @@ class _Work:
     progress: Progress
     tell: Callable[[str], None]
     samples: Mapping[str, Sequence[Arrays]] = field(default_factory=dict)
-    #: fp32's verdict on the gate's clips, made once
+    #: fp32's verdict on the gate's clips, made once, and its engines
     exact: list[Judged] = field(default_factory=list)
+    reference: Mapping[str, Engine] = field(default_factory=dict)
 
     def prove(self, graph: GraphInfo, engine: Engine) -> bool:
         """Whether a graph passes what the whole bundle has to pass at the end."""
@@ -223,6 +225,7 @@ def _make_target(work: _Work, target: str) -> tuple[list[GraphInfo], TargetRepor
         for done, graph in enumerate(graphs.values() if auto else ()):
             work.progress(f"{target} {graph.name}: candidates", done, len(graphs))
             choices[graph.name] = chooser.choose(graph)
+        blame: dict[str, int] = {}
         while True:
             made = {}
             for done, graph in enumerate(graphs.values()):
@@ -232,8 +235,10 @@ def _make_target(work: _Work, target: str) -> tuple[list[GraphInfo], TargetRepor
             gate = _play_gate(work, target, {n: m.engine for n, m in made.items()})
             if gate is None or (gate.passed and (not auto or gate.agreement >= AGREEMENT)):
                 break
-            if auto and _retreat(choices):
-                work.tell(f"{gate.describe()}: missed, the least exact graph is made more exact")
+            if auto and not blame:
+                blame = _find_blame(work, target, made)
+            if auto and _retreat(choices, blame):
+                work.tell(f"{gate.describe()}: missed, a graph is made more exact")
             elif gate.passed:
                 break
             else:
@@ -286,9 +291,21 @@ def _check_graphs(work: _Work, target: str, chooser: Chooser, made: Mapping[str,
         )
 
 
-def _retreat(choices: dict[str, GraphChoice]) -> bool:
-    """Make the least exact graph that can be made more exact so; whether there was one."""
-    for name in sorted(choices, key=lambda n: choices[n].candidates[choices[n].chosen].sqnr_db):
+def _find_blame(work: _Work, target: str, made: Mapping[str, Made]) -> dict[str, int]:
+    """How many of the gate's labels each converted graph changes by itself, the others in fp32."""
+    blame = {}
+    for name, graph in made.items():
+        if graph.candidate.recipe.precision != "fp32":
+            found = _judge_all(work, f"{target} {name} alone", {**work.reference, name: graph.engine})
+            blame[name] = int(np.sum(~_same_labels(found, work.exact)))
+    return blame
+
+
+def _retreat(choices: dict[str, GraphChoice], blame: Mapping[str, int]) -> bool:
+    """Make the graph that changes most labels, of several the least exact, more exact; whether there was one."""
+    for name in sorted(
+        choices, key=lambda n: (-blame.get(n, 0), choices[n].candidates[choices[n].chosen].sqnr_db)
+    ):
         if (better := fall_back(choices[name])) is not None:
             choices[name] = better
             return True
@@ -300,14 +317,12 @@ def _play_gate(work: _Work, target: str, engines: Mapping[str, Engine]) -> Gate 
     plan, bundle = work.plan, work.bundle
     if plan.data is None or plan.trivial or not bundle.manifest.trained:
         return None
-    entries, subjects = gate_entries(plan.data, plan.left_out)
+    _, subjects = gate_entries(plan.data, plan.left_out)
     if not work.exact:
-        reference = load_engines(bundle, "onnxruntime", EngineOptions(plan.threads))
-        work.exact = _judge_all(work, "fp32", entries, reference)
-    found = _judge_all(work, target, entries, engines)
-    same = np.concatenate(
-        [a.scores.argmax(1) == b.scores.argmax(1) for a, b in zip(found, work.exact, strict=True)]
-    )
+        work.reference = load_engines(bundle, "onnxruntime", EngineOptions(plan.threads))
+        work.exact = _judge_all(work, "fp32", work.reference)
+    found = _judge_all(work, target, engines)
+    same = _same_labels(found, work.exact)
     labelled = all(j.label in bundle.spec.labels for j in found)
     top1 = float(np.mean([j.label == j.said for j in found])) if labelled else None
     exact = float(np.mean([j.label == j.said for j in work.exact])) if labelled else None
@@ -346,8 +361,15 @@ def gate_entries(data: Path, left_out: Sequence[str]) -> tuple[list[Entry], tupl
     return list(entries[::step]), ("all",)
 
 
-def _judge_all(
-    work: _Work, what: str, entries: Sequence[Entry], engines: Mapping[str, Engine]
-) -> list[Judged]:
+def _same_labels(found: Sequence[Judged], exact: Sequence[Judged]) -> npt.NDArray[np.bool_]:
+    """Whether each decision has the label that it has in fp32."""
+    pairs = zip(found, exact, strict=True)
+    return np.concatenate([a.scores.argmax(1) == b.scores.argmax(1) for a, b in pairs])
+
+
+def _judge_all(work: _Work, what: str, engines: Mapping[str, Engine]) -> list[Judged]:
+    """Play the gate's clips."""
+    assert work.plan.data is not None
+    entries, _ = gate_entries(work.plan.data, work.plan.left_out)
     clips = Reader().read(entries, lambda done, total: work.progress(f"gate {what}", done, total))
     return [judge(work.bundle, clip, engines=engines, gates="auto") for clip in clips]

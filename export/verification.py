@@ -32,7 +32,8 @@ class Tolerance(msgspec.Struct, frozen=True):
 TOLERANCES = {
     "fp32": Tolerance(ATOL, RTOL),
     "fp16": Tolerance(3e-2, 3e-2, 0.999),
-    "bf16": Tolerance(0.25, 0.25, 0.999),
+    # 20 dB, what a choice of precisions calls right: eight bits of mantissa through fifty layers have 26
+    "bf16": Tolerance(0.25, 0.25, 0.995),
     "int8": Tolerance(1.0, 0.5, 0.98),
     "int8+bf16": Tolerance(1.0, 0.5, 0.98),
 }

@@ -19,7 +19,7 @@ import onnx
 from made_clips import write_folder
 
 from vidprism_edge.bundle import Bundle, hash_file
-from vidprism_edge.calibration.choice import Chooser
+from vidprism_edge.calibration.choice import Candidate, Chooser, decide
 from vidprism_edge.calibration.evaluation import Judged
 from vidprism_edge.calibration.recipes import ALL_OPS, GraphRecipe, Recipe
 from vidprism_edge.errors import ParityError, UsageError
@@ -254,6 +254,26 @@ def test_the_gate_counts_clips_against_fp32(tiny_bundle, clips, tmp_path, monkey
     assert set(calls) == {"one_2.mp4", "two_2.mp4"}
 
 
+def test_what_changes_most_labels_is_made_more_exact_first():
+    def choice(graph, sqnr_db):
+        made = [
+            Candidate(
+                recipe=GraphRecipe(precision=name), computes_in=name, median_ms=ms, sqnr_db=db, max_error=0.0,
+                cosine=1.0, size_bytes=1,
+            )
+            for name, ms, db in (("fp32", 1.0, 200.0), ("int8", 0.5, sqnr_db))
+        ]  # fmt: skip
+        return decide(graph, tuple(made))
+
+    choices = {
+        name: choice(name, db) for name, db in (("spatial", 22.0), ("fusion", 25.0), ("temporal", 30.0))
+    }
+    order = []
+    while precision._retreat(choices, {"spatial": 0, "fusion": 0, "temporal": 3}):
+        order += [n for n, c in choices.items() if c.recipe.precision == "fp32" and n not in order]
+    assert order == ["temporal", "spatial", "fusion"]
+
+
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(("plan", "can_retreat", "agreements"), [
     ("auto", True, [0.98, 0.99]), ("auto", False, [0.98]), ("fp16", True, [0.98]),
@@ -272,7 +292,8 @@ def test_a_choice_also_keeps_the_labels(
         )  # fmt: skip
 
     monkeypatch.setattr(precision, "_play_gate", play)
-    monkeypatch.setattr(precision, "_retreat", lambda choices: retreats.append(choices) or can_retreat)
+    monkeypatch.setattr(precision, "_find_blame", lambda *_: {"head": 1})
+    monkeypatch.setattr(precision, "_retreat", lambda *given: retreats.append(given) or can_retreat)
     run(tiny_bundle, tmp_path / "a", ("onnx",), PrecisionPlan(plan, data=clips, samples=8, threads=1))
     assert played == agreements
     assert len(retreats) == (plan == "auto")
