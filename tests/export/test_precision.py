@@ -54,7 +54,11 @@ def run(tiny_bundle, folder, targets, plan, **manifest):
     changed = msgspec.structs.replace(opened.manifest, targets=targets, **manifest)
     changed.write(folder)
     told: list[str] = []
-    add_target_graphs(folder, changed, plan, lambda *_: None, told.append).write(folder)
+    steps: list[str] = []
+    made = add_target_graphs(folder, changed, plan, lambda what, *_: steps.append(what), told.append)
+    made.write(folder)
+    # no graph is converted in silence
+    assert {f"{g.target} {g.name}" for g in made.graphs if not g.is_reference} <= set(steps)
     return Bundle.open(folder), told
 
 
