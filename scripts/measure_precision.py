@@ -204,9 +204,10 @@ def timing(options: argparse.Namespace, threads: int) -> None:
     base = np.array(players[0].ms[1:])
     rows = [
         {
+            "size_bytes": p.size_bytes,
             "times": {
                 str(threads): {"ms": float(np.median(p.ms[1:])), "ratio": float(np.median(base / p.ms[1:]))}
-            }
+            },
         }
         for p in players
     ]
@@ -324,7 +325,8 @@ def write_table(told: dict[str, Any]) -> None:
         "in ONNX Runtime. The clips are of a subject that neither training nor calibration has seen. `half` is fp16",
         "in ONNX Runtime and bf16 in OpenVINO. Agreement counts decisions with the label of fp32 in ONNX Runtime.",
         "With one thread times are the processor's, with two they are elapsed time.",
-        "Milliseconds are those of one decision; a dash was not measured.",
+        "Milliseconds are those of one decision; a dash was not measured; of several subjects, times are those of",
+        "1 and 4. `clip-b32` has random weights, calibrated on few samples: times alone.",
         "Uniform rows are measured even where the accuracy gate would refuse them. `auto` is held to it, on the clips",
         "of the left-out subject: no less top-1, and at least 99 % of the labels.",
     ]
@@ -352,7 +354,7 @@ def write_table(told: dict[str, Any]) -> None:
         "![Error against time of every graph in every precision](../images/precision-frontier.png)",
         "",
         "The frontier of each graph as `auto` measured it (`reports/precision.png` of its bundle): rings are chosen,",
-        "crosses are below 20 dB of signal to error.",
+        "crosses are wrong: below 20 dB of signal to error, or refuted by the golden vectors.",
     ]
     lines += ["", "## Commands", "", "```sh", *COMMANDS, "```"]
     (RESULTS / "precision.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
