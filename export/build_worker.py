@@ -14,7 +14,7 @@ import msgspec
 
 from vidprism_edge.bundle import Bundle, GraphInfo
 from vidprism_edge.errors import ParityError
-from vidprism_edge.export.verification import compare_graph, find_tolerance
+from vidprism_edge.export.verification import replay_golden
 from vidprism_edge.runtimes.engines import Engine, EngineOptions
 from vidprism_edge.worker import serve, tell_progress
 
@@ -44,11 +44,7 @@ class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def prove(engine: Engine, bundle: Bundle, graph: GraphInfo) -> float:
     """Replay the golden vectors; return the largest error as a share of its tolerance. Raises :class:`ParityError`."""
-    tolerance = find_tolerance(graph.precision, None, None)
-    outputs = compare_graph(
-        graph.name, engine.infer, bundle.golden(graph.name), tolerance.atol, tolerance.rtol, tolerance.cosine
-    )
-    worst = max(outputs, key=lambda o: o.of_tolerance)
+    worst = max(replay_golden(bundle, graph, engine.infer), key=lambda o: o.of_tolerance)
     if not worst.passed:
         raise ParityError(
             f"the engine of graph {graph.name} ({graph.precision}) is off by {worst.max_error:.3g} on output "

@@ -24,7 +24,7 @@ from vidprism_edge.calibration.recipes import GraphRecipe, Recipe
 from vidprism_edge.calibration.samples import FEW, collect_samples, find_videos
 from vidprism_edge.errors import ParityError, UsageError
 from vidprism_edge.export.frontier import write_report
-from vidprism_edge.export.verification import compare_graph, find_tolerance
+from vidprism_edge.export.verification import replay_golden
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
 
 Progress = Callable[[str, int, int], None]
@@ -135,18 +135,15 @@ class _Work:
     progress: Progress
     tell: Callable[[str], None]
     samples: Mapping[str, Sequence[Arrays]] = field(default_factory=dict)
-    #: fp32's verdict on the gate's clips, made once, and its engines
+    #: the gate's clips, found once, and whose they are; fp32's verdict on them, made once, and its engines
+    entries: Sequence[Entry] = ()
+    subjects: tuple[str, ...] = ()
     exact: list[Judged] = field(default_factory=list)
     reference: Mapping[str, Engine] = field(default_factory=dict)
 
     def prove(self, graph: GraphInfo, engine: Engine) -> bool:
         """Whether a graph passes what the whole bundle has to pass at the end."""
-        tolerance = find_tolerance(graph.precision, None, None)
-        golden = self.bundle.golden(graph.name)
-        outputs = compare_graph(
-            graph.name, engine.infer, golden, tolerance.atol, tolerance.rtol, tolerance.cosine
-        )
-        return all(output.passed for output in outputs)
+        return all(output.passed for output in replay_golden(self.bundle, graph, engine.infer))
 
 
 def add_target_graphs(
@@ -225,24 +222,26 @@ def _make_target(work: _Work, target: str) -> tuple[list[GraphInfo], TargetRepor
         for done, graph in enumerate(graphs.values() if auto else ()):
             work.progress(f"{target} {graph.name}: candidates", done, len(graphs))
             choices[graph.name] = chooser.choose(graph)
+        made: dict[str, Made] = {}
         blame: dict[str, int] = {}
         while True:
-            made = {}
             for done, graph in enumerate(graphs.values()):
-                work.progress(f"{target} {graph.name}", done, len(graphs))
-                made[graph.name] = chooser.make(graph, _recipe(work, target, choices, graph.name))
+                recipe = _recipe(work, target, choices, graph.name)
+                if graph.name not in made or made[graph.name].candidate.recipe != recipe:
+                    work.progress(f"{target} {graph.name}", done, len(graphs))
+                    made[graph.name] = chooser.make(graph, recipe)
             _check_graphs(work, target, chooser, made)
             gate = _play_gate(work, target, {n: m.engine for n, m in made.items()})
             if gate is None or (gate.passed and (not auto or gate.agreement >= AGREEMENT)):
                 break
-            if auto and not blame:
-                blame = _find_blame(work, target, made)
-            if auto and _retreat(choices, blame):
-                work.tell(f"{gate.describe()}: missed, a graph is made more exact")
-            elif gate.passed:
+            if auto:
+                blame = blame or _find_blame(work, target, made)
+                if _retreat(choices, blame):
+                    work.tell(f"{gate.describe()}: missed, a graph is made more exact")
+                    continue
+            if gate.passed:
                 break
-            else:
-                raise ParityError(f"{gate.describe()}; --max-drop is {gate.max_drop:g}. Nothing was written")
+            raise ParityError(f"{gate.describe()}; --max-drop is {gate.max_drop:g}. Nothing was written")
         infos = [_keep(work.folder, m) for m in made.values()]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -317,8 +316,8 @@ def _play_gate(work: _Work, target: str, engines: Mapping[str, Engine]) -> Gate 
     plan, bundle = work.plan, work.bundle
     if plan.data is None or plan.trivial or not bundle.manifest.trained:
         return None
-    _, subjects = gate_entries(plan.data, plan.left_out)
     if not work.exact:
+        work.entries, work.subjects = gate_entries(plan.data, plan.left_out)
         work.reference = load_engines(bundle, "onnxruntime", EngineOptions(plan.threads))
         work.exact = _judge_all(work, "fp32", work.reference)
     found = _judge_all(work, target, engines)
@@ -330,7 +329,7 @@ def _play_gate(work: _Work, target: str, engines: Mapping[str, Engine]) -> Gate 
     drop = exact - top1 if top1 is not None and exact is not None else 1 - agreement
     return Gate(
         target=target, clips=len(found), decisions=len(same), agreement=agreement, top1=top1, top1_fp32=exact,
-        max_drop=plan.max_drop, subjects=subjects, passed=drop <= plan.max_drop + 1e-9,
+        max_drop=plan.max_drop, subjects=work.subjects, passed=drop <= plan.max_drop + 1e-9,
     )  # fmt: skip
 
 
@@ -369,7 +368,5 @@ def _same_labels(found: Sequence[Judged], exact: Sequence[Judged]) -> npt.NDArra
 
 def _judge_all(work: _Work, what: str, engines: Mapping[str, Engine]) -> list[Judged]:
     """Play the gate's clips."""
-    assert work.plan.data is not None
-    entries, _ = gate_entries(work.plan.data, work.plan.left_out)
-    clips = Reader().read(entries, lambda done, total: work.progress(f"gate {what}", done, total))
+    clips = Reader().read(work.entries, lambda done, total: work.progress(f"gate {what}", done, total))
     return [judge(work.bundle, clip, engines=engines, gates="auto") for clip in clips]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.bundle import REFERENCE, Arrays, Bundle
+from vidprism_edge.bundle import REFERENCE, Arrays, Bundle, GraphInfo
 from vidprism_edge.calibration.layers import sqnr_db
 from vidprism_edge.errors import BundleError, UsageError
 from vidprism_edge.report import describe_environment
@@ -170,6 +170,12 @@ def find_tolerance(precision: str, atol: float | None, rtol: float | None) -> To
         return default
     atol = default.atol if atol is None else atol
     return Tolerance(atol, default.rtol if rtol is None else rtol)
+
+
+def replay_golden(bundle: Bundle, graph: GraphInfo, run: Callable[[Arrays], Arrays]) -> list[OutputParity]:
+    """Compare one graph with the bundle's golden vectors, by the tolerance of its precision."""
+    t = find_tolerance(graph.precision, None, None)
+    return compare_graph(graph.name, run, bundle.golden(graph.name), t.atol, t.rtol, t.cosine)
 
 
 def verify_bundle(
