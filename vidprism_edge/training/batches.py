@@ -34,6 +34,8 @@ class Change:
     warp: Float | None = None
     #: x, y, w, h as shares of the picture, and the colour that covers it
     hole: tuple[float, float, float, float, float] | None = None
+    #: mixes the colours [3, 3]; alters the temporal expert's pictures alone, the others know colours
+    colours: Float | None = None
 
     @classmethod
     def draw(cls, recipe: Recipe, rng: np.random.Generator, mirrored: bool) -> Change:
@@ -56,6 +58,7 @@ class Change:
             float(rng.uniform(0, recipe.noise)),
             _draw_warp(recipe, rng),
             hole,
+            _draw_colours(rng) if rng.random() < recipe.recolour else None,
         )
 
     def move(self, box: Box, scene: Scene) -> Box:
@@ -93,9 +96,15 @@ class Change:
 
 def _draw_warp(recipe: Recipe, rng: np.random.Generator) -> Float:
     angle = rng.uniform(-1, 1) * recipe.turn
-    wide, tall = np.exp(rng.uniform(-1, 1, 2) * recipe.stretch)
+    wide, tall = np.exp(rng.uniform(-1, 1, 2) * recipe.stretch - rng.uniform(0, 1) * recipe.far)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return (turn @ np.diag([wide, tall])).astype(np.float32)
+
+
+def _draw_colours(rng: np.random.Generator) -> Float:
+    """Rows that mix the three colours with weights of either sign, as strong as the picture was."""
+    mix = rng.standard_normal((3, 3)) * 0.6 + rng.choice([-1.0, 1.0]) * np.eye(3)
+    return (mix / np.linalg.norm(mix, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _warp(pictures: Float, matrix: Float) -> Float:
@@ -239,6 +248,8 @@ class ItemMaker:
             _native.resize_area(
                 picture, box, pictures[i], stream.mean, stream.std, self._spec.fit == "letterbox"
             )
+        if change.colours is not None:
+            pictures = np.einsum("ij,njhw->nihw", change.colours, pictures)
         item.runs.append((run, change.place(small.to_scene(box)), change.apply(pictures, rng)))
 
 
