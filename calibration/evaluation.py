@@ -16,6 +16,7 @@ from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import Clip, DataSet, Reader
 from vidprism_edge.errors import UsageError
 from vidprism_edge.runtimes.engines import Engine, EngineOptions, load_engines
+from vidprism_edge.runtimes.streaming.gates import GateSettings
 from vidprism_edge.runtimes.streaming.prediction import Prediction
 from vidprism_edge.runtimes.streaming.session import Session
 
@@ -90,9 +91,16 @@ def label_clip(predictions: Sequence[Prediction], labels: Sequence[str]) -> str:
     return labels[int(log_scores(ready, labels).mean(axis=0).argmax())]
 
 
-def judge(bundle: Bundle, clip: Clip, *, engines: Mapping[str, Engine], gates: str) -> Judged:
+def judge(
+    bundle: Bundle,
+    clip: Clip,
+    *,
+    engines: Mapping[str, Engine],
+    gates: str = "auto",
+    settings: GateSettings | None = None,
+) -> Judged:
     """Play one clip through a fresh session."""
-    session = Session(bundle, engine=engines, gates=gates, period_ns=clip.period_ns)
+    session = Session(bundle, engine=engines, gates=gates, settings=settings, period_ns=clip.period_ns)
     made = []
     for frame in clip.frames:
         made += session.push(frame) or []

@@ -24,16 +24,18 @@ import torch
 import torch.nn.functional as F
 
 from vidprism_edge.bundle import Bundle
-from vidprism_edge.calibration.data import Entry, read_dataset
+from vidprism_edge.calibration.data import Entry, Reader, read_dataset
+from vidprism_edge.calibration.evaluation import judge as judge_clip
 from vidprism_edge.calibration.evaluation import label_clip
 from vidprism_edge.calibration.streams import SubjectStream
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
 from vidprism_edge.runtimes.streaming.events import detect_events
+from vidprism_edge.runtimes.streaming.gates import default_settings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
 from vidprism_edge.runtimes.streaming.session import Session
-from vidprism_edge.spec import ModelSpec
+from vidprism_edge.spec import STREAMS, ModelSpec
 from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import Batch, forward_batch
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
@@ -43,6 +45,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "results" / "ablations.json"
 IMAGE = "image-only encoder with mean pooling"
 EXPERTS = ("spatial", "hybrid", "temporal")
+#: Every how many grid points spatial and hybrid expert are sampled while something happens.
+BUDGETS = (("full rate", 1, 1), ("half of it", 2, 2), ("a quarter", 4, 4), ("an eighth", 8, 8))
 
 
 def without(name: str) -> Callable[[Batch], None]:
@@ -132,6 +136,21 @@ def longer(bundle: Bundle, entries: Sequence[Entry]) -> dict[str, float]:
     return {f"{name}, by the mean of all decisions": by_mean / count, f"{name}, by event": by_event / count}
 
 
+def spare(bundle: Bundle, entries: Sequence[Entry]) -> dict[str, list[float]]:
+    """Top-1 and multiply-accumulates a second where spatial and hybrid expert are sampled more and more rarely."""
+    engines, found = load_engines(bundle, "onnxruntime", EngineOptions(1)), {}
+    for name, spatial, hybrid in BUDGETS:
+        busy = {**dict.fromkeys(STREAMS, 1), "spatial": spatial, "hybrid": hybrid}
+        settings = msgspec.structs.replace(default_settings(bundle.spec), busy_interval=busy)
+        clips = [
+            judge_clip(bundle, clip, engines=engines, settings=settings) for clip in Reader().read(entries)
+        ]
+        right = [clip.label == clip.said for clip in clips]
+        macs = sum(clip.macs for clip in clips) / sum(clip.video_s for clip in clips)
+        found[name] = [sum(right) / len(right), round(macs)]
+    return found
+
+
 def image_features(example: Example, variant: int, window_ns: int) -> list[np.ndarray]:
     """Per ready decision of a recording: the mean of the encoder's frame features in the window, standardised later."""
     found = []
@@ -194,12 +213,13 @@ def measure(fold: str, options: argparse.Namespace, image: float | None) -> dict
         net.fusion.passes = count
         rows[f"{count} fusion pass{'es' * (count > 1)}"] = judge(net, examples)
     net.fusion.passes = passes
-    rows |= longer(Bundle.open(options.work / f"fold{fold}.vpbundle"), held.entries)
+    bundle = Bundle.open(options.work / f"fold{fold}.vpbundle")
+    rows |= longer(bundle, held.entries)
     if image is None:
         learned = preparer.record(seen.entries, net.analyzer, variants=recipe.variants)
         image = image_only(checkpoint.spec, learned, examples)
     rows[IMAGE] = image
-    return {"left_out": fold, "clips": len(examples), "top1": rows}
+    return {"left_out": fold, "clips": len(examples), "top1": rows, "budgets": spare(bundle, held.entries)}
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ from vidprism_edge.training.trainer import draw_epoch
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "results" / "baselines.json"
 Float = npt.NDArray[np.float32]
-EPOCHS, BATCH, RATE = 37, 8, 1e-3
+EPOCHS, BATCH, RATE = 53, 8, 1e-3
 
 
 class Attend(nn.Module):
@@ -93,10 +93,13 @@ class Block(nn.Module):
 class Homogeneous(nn.Module):
     """Features of one stream [B, T, Df] → logits [B, K]: equal experts, and a learned query over all they say."""
 
-    frames, rate_hz, on_features = 16, 8.0, True
+    on_features = True
 
-    def __init__(self, spec: ModelSpec, width: int = 120, experts: int = 3, depth: int = 3) -> None:
+    def __init__(
+        self, spec: ModelSpec, rate_hz: float, width: int = 120, experts: int = 3, depth: int = 3
+    ) -> None:
         super().__init__()
+        self.rate_hz, self.frames = rate_hz, round(spec.window_s * rate_hz)
         self.size_px = spec.streams["spatial"].size_px
         self.into = nn.Sequential(
             nn.LayerNorm(spec.encoder.frame_width), nn.Linear(spec.encoder.frame_width, width)
@@ -152,7 +155,9 @@ class VideoTransformer(nn.Module):
 
 Baseline = Homogeneous | VideoTransformer
 ROWS = {
-    "homogeneous mixture of experts on one stream": Homogeneous,
+    "homogeneous mixture of experts on one stream of 8 Hz": lambda spec: Homogeneous(spec, 8.0),
+    "homogeneous mixture of experts on one stream of 4 Hz": lambda spec: Homogeneous(spec, 4.0),
+    "homogeneous mixture of experts on one stream of 2 Hz": lambda spec: Homogeneous(spec, 2.0),
     "video transformer from scratch, 80 pixels": lambda spec: VideoTransformer(spec, 80),
     "video transformer from scratch, 112 pixels": lambda spec: VideoTransformer(spec, 112),
     "video transformer from scratch, 160 pixels": lambda spec: VideoTransformer(spec, 160),

@@ -51,10 +51,7 @@ DEPTH_MIRROR = (
 )
 FLOOR, LEAST = 0.92, 0.80
 #: Rows that the table will have; they are listed as missing until they are measured.
-PLANNED = (
-    "each expert left out of training, one-way fusion, 1 and 3 passes, other regions: trained anew",
-    "our own network at three sizes: accuracy against multiply-accumulates",
-)
+PLANNED = ("other regions than the chosen one: trained anew",)
 
 
 def command_of(fold: str, data: str, negatives: str, work: str) -> list[list[str]]:
@@ -120,10 +117,16 @@ def measure(fold: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def read_rows(name: str) -> list[dict[str, Any]]:
+    """The rows that another script has measured; none where it has not run."""
+    file = RESULTS / name
+    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    return rows
+
+
 def write_baselines(done: dict[str, dict[str, Any]]) -> list[str]:
     """The lines of what scripts/train_baselines.py has measured, beside the network on the same folds."""
-    file = RESULTS / "baselines.json"
-    rows = json.loads(file.read_text()) if file.is_file() else []
+    rows = read_rows("baselines.json")
     lines = [
         "",
         "## Beside it",
@@ -144,17 +147,104 @@ def write_baselines(done: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, "", "```sh", command, "```"] if rows else []
 
 
+Curves = dict[str, list[tuple[float, float, str]]]
+
+
+def collect_curves() -> Curves:
+    """Top-1 against million multiply-accumulates a second: one curve a kind of network, (MACs, top-1, what)."""
+    curves: Curves = {"VidPrism": []}
+    folds = [fold for fold in read_rows("ablations.json") if "budgets" in fold]
+    people = {fold["left_out"] for fold in folds}
+    for name in folds[0]["budgets"] if folds else ():
+        points = [fold["budgets"][name] for fold in folds]
+        macs = mean(point[1] for point in points) / 1e6
+        curves["VidPrism"].append((macs, mean(point[0] for point in points), name))
+    baselines = read_rows("baselines.json")
+    for row in dict.fromkeys(row["row"] for row in baselines):
+        found = [r for r in baselines if r["row"] == row and r["left_out"] in people]
+        kind = "homogeneous mixture" if row.startswith("homogeneous") else "video transformer"
+        if found:
+            top1 = mean(r["top1"] for r in found)
+            curves.setdefault(kind, []).append((found[0]["macs_per_second"] / 1e6, top1, row.split()[-2]))
+    return curves
+
+
+def draw_curves(curves: Curves, path: Path) -> None:
+    """Draw accuracy against cost, the cost on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name, points in curves.items():
+        ordered = sorted(points)
+        axes.plot([p[0] for p in ordered], [100 * p[1] for p in ordered], "o-", label=name)
+        for macs, top1, what in ordered:
+            axes.annotate(what, (macs, 100 * top1), xytext=(4, 5), textcoords="offset points", fontsize=7)
+    axes.set(
+        xscale="log",
+        xlabel="million multiply-accumulates a second of video",
+        ylabel="top-1, %",
+        ylim=(0, 104),
+    )
+    axes.legend(loc="center left")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def write_curves() -> list[str]:
+    """The lines of accuracy against multiply-accumulates, and the picture."""
+    curves = collect_curves()
+    if not curves["VidPrism"]:
+        return []
+    draw_curves(curves, RESULTS.parent / "images" / "accuracy-macs.png")
+    lines = [
+        "",
+        "## Accuracy against multiply-accumulates",
+        "",
+        "![accuracy against cost](../images/accuracy-macs.png)",
+    ]
+    lines += [
+        "",
+        "VidPrism with its own weights, its spatial and hybrid expert sampled at fractions of their rates while ",
+    ]
+    lines[-1] += "something moves (`busy_interval` of the gates); the others trained anew for each point."
+    lines += ["", "| | | million MACs a second | top-1 |", "|---|---|---|---|"]
+    for kind, points in curves.items():
+        lines += [f"| {kind} | {what} | {macs:.0f} | {top1:.1%} |" for macs, top1, what in points]
+    return lines
+
+
+def write_retrained() -> list[str]:
+    """The lines of what scripts/retrain_folds.py has measured."""
+    rows = read_rows("retrained.json")
+    if not rows:
+        return []
+    lines = ["", "## Trained anew without a part", ""]
+    lines += [
+        "Same epochs, same examples, same temporal expert to begin with; in torch, on the left-out subject."
+    ]
+    lines += ["", "| | left-out subjects | mean top-1 | spread | lowest |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys(row["row"] for row in rows):
+        found = {row["left_out"]: row["top1"] for row in rows if row["row"] == name}
+        tops = list(found.values())
+        people = ", ".join(sorted(found))
+        lines.append(f"| {name} | {people} | {mean(tops):.1%} | {pstdev(tops):.1%} | {min(tops):.1%} |")
+    command = "python scripts/retrain_folds.py --data DATA --negatives 'CAMERAS/asl_*.mkv' --work WORK"
+    return [*lines, "", "```sh", command, "```"]
+
+
 def write_parts() -> list[str]:
     """The lines of what scripts/ablate_folds.py has measured: mean and lowest top-1 over the folds."""
-    file = RESULTS / "ablations.json"
-    folds = json.loads(file.read_text()) if file.is_file() else []
+    folds = read_rows("ablations.json")
     if not folds:
         return []
     lines = [
         "",
-        "## What each part is worth",
+        "## What each part is worth to the trained network",
         "",
-        "In torch on features kept in half precision, nothing trained again: an expert is masked, as in training, "
+        "In torch on features kept in half precision, nothing trained anew: an expert is masked, as in training, "
         "where it is dropped at random; the temporal expert is shown other regions; passes share weights. Only rows "
         "over the same people are to be compared.",
     ]
@@ -221,6 +311,8 @@ def write_table(rows: list[dict[str, Any]]) -> None:
             f"No mean yet: the folds of subjects {missing} are missing. Nothing is shipped before all six are there.",
         ]
     lines += write_baselines(done)
+    lines += write_curves()
+    lines += write_retrained()
     lines += write_parts()
     lines += write_depth()
     lines += ["", "## Missing", "", *(f"- {name}" for name in PLANNED)]

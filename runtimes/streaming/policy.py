@@ -26,12 +26,12 @@ KEEP_SHARE = 0.5
 #: What has moved counts for a while: a map keeps this much of its weight from one of the analyzer's grid points to the
 #: next, whether the analyzer runs there or not: a gate that was closed must not lead to another region.
 MOTION_MEMORY = 0.95
-#: A region reaches so many standard deviations of its map's mass, and so many cells more.
+#: A region reaches so many standard deviations of its map's mass, and so many cells more: a hand that reaches out
+#: of the picture says less than a picture that is a little coarser.
 SPREADS, MARGIN_CELLS = 6.0, 3.0
-#: So many for a moving region, which has at least this share of the picture's shorter side besides: it is chosen when
-#: a hand begins to move, and must still hold the person when the arm is stretched out. A hand that reaches out of the
-#: picture says less than a picture that is a little coarser.
-SPREADS_MOVING, LEAST_MOVING = 12.0, 0.75
+#: A moving region has at least this share of the picture's shorter side: it is chosen when a hand begins to move, and
+#: must still hold the person when the arm is stretched out.
+LEAST_MOVING = 0.75
 #: Maps that show motion before a first region is chosen: one alone shows a hand and not where it goes.
 FIRST_MAPS = 3
 
@@ -66,9 +66,7 @@ class Policy(Protocol):
         """An expert ran."""
 
 
-def locate(
-    weights: Map, scene: Scene, smallest_px: int, current: Box | None, spreads: float = SPREADS
-) -> Box | None:
+def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) -> Box | None:
     """Return the lattice box that holds the peak of a map [g, g], keeping ``current`` while it serves."""
     middle, peak = float(np.median(weights)), float(weights.max())
     if peak - middle < SALIENT:
@@ -83,7 +81,7 @@ def locate(
         float(np.sqrt(mass.sum(axis=1) @ (grid - y) ** 2 / total)),
     )
     origin, corner = scene.to_pixels(0.0, 0.0), scene.to_pixels(1.0, 1.0)
-    extent = (spreads * spread + MARGIN_CELLS / side) * (corner[0] - origin[0])
+    extent = (SPREADS * spread + MARGIN_CELLS / side) * (corner[0] - origin[0])
     best = snap(scene, scene.to_pixels(x, y), extent, smallest_px)
     if current is None or best == current:
         return best
@@ -277,7 +275,7 @@ class ContentPolicy:
         self._mapped_ns = t_ns
         least = round(LEAST_MOVING * min(self._small.width, self._small.height))
         smallest = max(self._smallest("temporal"), least)
-        box = locate(self._moved, self._small, smallest, self._wanted_motion_box, SPREADS_MOVING)
+        box = locate(self._moved, self._small, smallest, self._wanted_motion_box)
         self._moving_maps += box is not None
         if self._moving_maps >= FIRST_MAPS:
             self._wanted_motion_box = box

@@ -13,9 +13,8 @@ from vidprism_edge.spec import ModelSpec
 class Analyzer(nn.Module):
     """A light CNN on a frame and its predecessor in the analyzer's stream (one stream period earlier).
 
-    Each map is a prior computed from the pixels and a correction that is learned: local contrast for saliency, to
-    which it is added; frame difference for motion, of which it is a factor between 0 and 2, because where nothing has
-    changed nothing moves. Until it is trained, the maps are the priors.
+    Each map is a prior computed from the pixels plus a correction that is learned: frame difference for
+    motion, local contrast for saliency. Until it is trained, the maps are the priors.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -44,6 +43,5 @@ class Analyzer(nn.Module):
         contrast = (frame - local).abs().mean(dim=1, keepdim=True)
         prior = F.avg_pool2d(torch.cat((contrast, difference), dim=1), frame.shape[-1] // self.grid)
         learned = self.correction(self.layers(torch.cat((frame, frame - previous), dim=1)))
-        saliency = prior[:, 0] * self.slope[0] + self.offset[0] + learned[:, 0]
-        motion = prior[:, 1] * self.slope[1] * 2.0 * torch.sigmoid(learned[:, 1]) + self.offset[1]
-        return torch.sigmoid(saliency), torch.sigmoid(motion)
+        maps = torch.sigmoid(prior * self.slope[:, None, None] + self.offset[:, None, None] + learned)
+        return maps[:, 0], maps[:, 1]

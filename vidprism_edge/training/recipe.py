@@ -25,7 +25,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Everything that decides the outcome of a training run beside the data."""
 
     stages: tuple[Stage, ...] = (
-        Stage(epochs=44, joint=False, rate=3e-3, size_px=64),
+        Stage(epochs=56, joint=False, rate=3e-3, size_px=64),
         Stage(epochs=4, joint=False, rate=1e-3),
         Stage(epochs=5, joint=True, rate=2e-3, temporal_share=0.1),
     )
@@ -46,12 +46,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: Decisions of a clip that are learned from at once.
     decisions: int = 2
     box_shift: float = 0.2
-    box_scale: float = 0.4
+    box_scale: float = 0.45
+    #: Pictures are made smaller by up to e to this, their border drawn out: people stand farther away.
+    far: float = 0.6
     #: Turn in radians; width and height are stretched each by itself, as exponents of e.
     turn: float = 0.2
     stretch: float = 0.3
-    #: Pictures are made smaller by up to e to this, their border drawn out: people stand farther away.
-    far: float = 0.7
     light: float = 0.3
     noise: float = 0.02
     #: Share of the clips whose colours are mixed anew, dark and bright exchanged in half of them: how something moves

@@ -79,6 +79,7 @@ class Trainer:
         progress: Progress = lambda *_: None,
         say: Callable[[str], None] = lambda _: None,
         begun: bool = False,
+        collator: Collator | None = None,
     ) -> None:
         """``folder`` keeps the state of an unfinished run; None: a killed run is lost.
 
@@ -87,7 +88,7 @@ class Trainer:
         self._net, self._recipe, self._folder, self._progress, self._say = net, recipe, folder, progress, say
         self._device = torch.device(device)
         self._examples = list(examples)
-        self._maker, self._collator = ItemMaker(net.spec, recipe, mirror), Collator(net.spec)
+        self._maker, self._collator = ItemMaker(net.spec, recipe, mirror), collator or Collator(net.spec)
         torch.manual_seed(recipe.seed)
         self._auxiliary = AuxiliaryHead(net.spec.width, len(net.spec.labels))
         if begun:
@@ -107,11 +108,11 @@ class Trainer:
         own = {f"net.{n}": v for n, v in trained_state(self._net).items()}
         return own | {f"auxiliary.{n}": v for n, v in self._auxiliary.state_dict().items()}
 
-    def train(self) -> None:
-        """Run the stages that are left, then put the averaged weights into the network."""
+    def train(self, stages: int | None = None) -> None:
+        """Run what is left of the first ``stages`` (None: all), then put the averaged weights into the network."""
         done = self._resume()
         position = 0
-        for number, stage in enumerate(self._recipe.stages):
+        for number, stage in enumerate(self._recipe.stages[:stages]):
             if position + stage.epochs <= done:
                 position += stage.epochs
                 continue
