@@ -165,7 +165,9 @@ def collect_curves() -> Curves:
         kind = "homogeneous mixture" if row.startswith("homogeneous") else "video transformer"
         if found:
             top1 = mean(r["top1"] for r in found)
-            curves.setdefault(kind, []).append((found[0]["macs_per_second"] / 1e6, top1, row.split()[-2]))
+            curves.setdefault(kind, []).append(
+                (found[0]["macs_per_second"] / 1e6, top1, " ".join(row.split()[-2:]))
+            )
     return curves
 
 

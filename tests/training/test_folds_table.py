@@ -75,6 +75,30 @@ def test_baselines_and_depth_stand_beside_the_network(folds, tmp_path):
     assert "**70.0%**" in text
 
 
+def test_what_was_trained_anew_and_the_curves_are_in_the_table(folds, tmp_path):
+    (tmp_path / "images").mkdir()
+    folds.RESULTS = tmp_path / "results"
+    folds.RESULTS.mkdir()
+    budgets = {"full rate": [0.9, 2e9], "a quarter": [0.8, 1e9]}
+    (folds.RESULTS / "ablations.json").write_text(
+        json.dumps([{"left_out": "1", "top1": {"all experts": 0.9}, "budgets": budgets}])
+    )
+    found = {"row": "homogeneous mixture of experts on one stream of 4 Hz", "left_out": "1", "top1": 0.5}
+    (folds.RESULTS / "baselines.json").write_text(
+        json.dumps([{**found, "parameters": 1e6, "macs_per_second": 3e9}])
+    )
+    retrained = [
+        {"row": "1 fusion pass", "left_out": fold, "top1": top1} for fold, top1 in (("4", 0.6), ("1", 0.8))
+    ]
+    (folds.RESULTS / "retrained.json").write_text(json.dumps(retrained))
+    folds.write_table([row(str(i), 0.9) for i in range(1, 7)])
+    text = (folds.RESULTS / "training.md").read_text()
+    assert "| 1 fusion pass | 1, 4 | 70.0% | 10.0% | 60.0% |" in text
+    assert "| VidPrism | a quarter | 1000 | 80.0% |" in text
+    assert "| homogeneous mixture | 4 Hz | 3000 | 50.0% |" in text
+    assert (tmp_path / "images" / "accuracy-macs.png").is_file()
+
+
 def test_the_recipe_for_depth_is_a_recipe(folds):
     from vidprism_edge.training.recipe import load_recipe
 

@@ -11,7 +11,7 @@ from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import build
-from vidprism_edge.training.batches import Change, ItemMaker
+from vidprism_edge.training.batches import Change, Collator, ItemMaker
 from vidprism_edge.training.prepare import Preparer
 from vidprism_edge.training.recipe import Recipe, Stage, load_recipe, read_mirror
 from vidprism_edge.training.recording import Variant, draw_variants
@@ -136,6 +136,55 @@ def test_a_mirrored_clip_has_the_other_label_and_its_boxes_on_the_other_side(pre
     assert np.array_equal(
         Change(mirrored=True).apply(pictures, np.random.default_rng(0)), pictures[..., ::-1]
     )
+
+
+def test_colours_are_mixed_for_the_temporal_expert_alone_and_people_stand_farther_away(
+    prepared, spec, recipe
+):
+    plain = dict.fromkeys(
+        ("box_shift", "box_scale", "turn", "stretch", "far", "light", "noise", "erase", "mirror", "recolour"),
+        0.0,
+    )
+    shown = {}
+    for name, given in {"as it is": {}, "recoloured": {"recolour": 1.0}, "far": {"far": 3.0}}.items():
+        maker = ItemMaker(spec, msgspec.structs.replace(recipe, hybrid_samples=99, **{**plain, **given}), {})
+        shown[name] = maker.altered(prepared[1][0], np.random.default_rng(1), size_px=0, joint=True)
+    before, after = (shown[name].runs[0][2] for name in ("as it is", "recoloured"))
+    colours = [x.transpose(0, 2, 3, 1).reshape(-1, 3) for x in (before, after)]
+    known = np.column_stack((colours[0], np.ones(len(colours[0]))))
+    mix, *_ = np.linalg.lstsq(known, colours[1])
+    assert not np.allclose(before, after, atol=0.1)
+    assert np.allclose(known @ mix, colours[1], atol=1e-3), "more than colours differs"
+    assert np.array_equal(shown["as it is"].crops, shown["recoloured"].crops)
+    smaller = shown["far"].runs[0][2]
+    assert smaller.shape == before.shape
+    assert np.abs(np.diff(smaller[..., :4])).mean() < np.abs(np.diff(before[..., :4])).mean(), (
+        "no border is drawn out"
+    )
+
+
+def test_only_the_first_stages_are_run_and_another_run_goes_on_from_them(prepared, spec, recipe, tmp_path):
+    def make(change=None):
+        net = build(spec, seed=5, random_weights=True)
+        return net, Trainer(net, prepared[1], recipe, {}, folder=tmp_path / "run", collator=change)
+
+    net, trainer = make()
+    trainer.train(1)
+    fusion = net.fusion.query.clone()
+    assert torch.equal(fusion, build(spec, seed=5, random_weights=True).fusion.query), (
+        "the joint stage has run"
+    )
+    seen = []
+
+    class Noting(Collator):
+        def join(self, items):
+            seen.append(len(items))
+            return super().join(items)
+
+    net, trainer = make(Noting(spec))
+    trainer.train()
+    assert not torch.equal(net.fusion.query, fusion)
+    assert sum(seen) == len(prepared[1]), "one joint epoch, through the collator that was given"
 
 
 def test_mirror_pairs_are_read_and_checked():
