@@ -49,10 +49,12 @@ class Fusion(nn.Module):
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
         self.context_norm = nn.LayerNorm(width)
         self.readout = AttentionBlock(width, spec.fusion_heads)
-        # a short way from motion to the decision: what the temporal expert has learned by itself is not lost
+        # A short way from motion to the decision: training begins with what the temporal expert has learned by itself,
+        # and what is fused is added to it, at first a little of it (LayerScale, Touvron et al. 2021).
         self.summary = SlotPool(width)
         self.summarise = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
+        self.gain = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(
         self,
@@ -80,7 +82,7 @@ class Fusion(nn.Module):
         batch, slots = spatial_mask.shape
         tokens = blank_masked(spatial_tokens, spatial_mask)
         frames, patches = tokens[:, :, 0], tokens[:, :, 1:]
-        motion = blank_masked(temporal_tokens, temporal_mask)
+        motion = moved = blank_masked(temporal_tokens, temporal_mask)
         maps = blank_masked(motion_maps, temporal_mask)
         grid = (batch, slots, self.side, self.side)
         patch_keys = spatial_mask[:, :, None].expand(-1, -1, patches.shape[2]).flatten(1)
@@ -116,4 +118,6 @@ class Fusion(nn.Module):
         visible = torch.cat((spatial_mask, spatial_mask, temporal_mask, hybrid_mask), dim=1)
         sequence = blank_masked(self.sequence(torch.cat(parts, dim=1), None, visible), visible)
         vector = self.readout(self.query.expand(batch, -1, -1), self.context_norm(sequence), visible)
-        return sequence, self.norm(vector[:, 0] + self.summarise(self.summary(motion, temporal_mask)))
+        there = temporal_mask.sum(dim=1, keepdim=True).clamp(max=1.0)
+        summary = self.summarise(self.summary(moved, temporal_mask)) * there
+        return sequence, summary + self.gain * self.norm(vector[:, 0])

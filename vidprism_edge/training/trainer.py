@@ -125,8 +125,7 @@ class Trainer:
             if first:
                 self._load_optimizer(optimizer)
             elif stage.joint and not any(s.joint for s in self._recipe.stages[:number]):
-                # fusion begins with what the temporal expert has learned to look at
-                self._net.fusion.summary.load_state_dict(self._auxiliary.pool.state_dict())
+                self._hand_over()
             for epoch in range(first, stage.epochs):
                 loss = self._epoch(number, stage, epoch, steps, optimizer)
                 self._say(f"stage {number + 1}, epoch {epoch + 1} of {stage.epochs}: loss {loss:.3f}")
@@ -137,6 +136,18 @@ class Trainer:
                 value.copy_(self._average[name])
         self._net.eval()
         self._auxiliary.eval()
+
+    def _hand_over(self) -> None:
+        """Let the decision begin as what the temporal expert says by itself: its head, carried by the first channels."""
+        fusion, head, own = self._net.fusion, self._net.head.linear, self._auxiliary.linear
+        labels = len(own.weight)
+        fusion.summary.load_state_dict(self._auxiliary.pool.state_dict())
+        if labels > self._net.spec.width:
+            return
+        with torch.no_grad():
+            fusion.summarise.weight[:labels], fusion.summarise.bias[:labels] = own.weight, own.bias
+            head.weight.zero_()[:, :labels].fill_diagonal_(1.0)
+            head.bias.zero_()
 
     def _optimizer(self, stage: Stage) -> torch.optim.Optimizer:
         own, rest = [], []
