@@ -12,6 +12,7 @@ from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import build
 from vidprism_edge.training.batches import Change, Collator, ItemMaker
+from vidprism_edge.training.forward import forward_batch
 from vidprism_edge.training.prepare import Preparer
 from vidprism_edge.training.recipe import Recipe, Stage, load_recipe, read_mirror
 from vidprism_edge.training.recording import Variant, draw_variants
@@ -185,6 +186,23 @@ def test_only_the_first_stages_are_run_and_another_run_goes_on_from_them(prepare
     trainer.train()
     assert not torch.equal(net.fusion.query, fusion)
     assert sum(seen) == len(prepared[1]), "one joint epoch, through the collator that was given"
+
+
+def test_the_decision_begins_as_what_the_temporal_expert_says_by_itself(prepared, spec, recipe):
+    net = build(spec, seed=5, random_weights=True)
+    trainer = Trainer(net, prepared[1], recipe, {})
+    trainer.train(1)
+    trainer._hand_over()
+    batch = Collator(spec).join(
+        [ItemMaker(spec, recipe, {}).exact(e, e.recordings[0][0]) for e in prepared[1]]
+    )
+    with torch.inference_mode():
+        logits, tokens = forward_batch(net, batch)
+        alone = trainer._auxiliary(tokens, batch.temporal_slots.mask)
+        assert not torch.allclose(logits, alone, atol=1e-4), "nothing of the other experts is added"
+        net.fusion.gain.zero_()
+        logits, _ = forward_batch(net, batch)
+    assert torch.allclose(logits, alone, atol=1e-4)
 
 
 def test_mirror_pairs_are_read_and_checked():
