@@ -138,7 +138,7 @@ class Trainer:
         self._auxiliary.eval()
 
     def _hand_over(self) -> None:
-        """Let the decision begin as what the temporal expert says by itself: its head, carried by the first channels."""
+        """Let the decision begin as what the temporal expert says by itself: its head, on the first channels."""
         fusion, head, own = self._net.fusion, self._net.head.linear, self._auxiliary.linear
         labels = len(own.weight)
         fusion.summary.load_state_dict(self._auxiliary.pool.state_dict())
