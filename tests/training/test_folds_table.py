@@ -61,7 +61,14 @@ def test_commands_leave_the_fold_out_and_measure_it(folds):
 
 def test_baselines_and_depth_stand_beside_the_network(folds, tmp_path):
     found = [
-        {"row": "other", "left_out": fold, "top1": top1, "parameters": 1.2e6, "macs_per_second": 3e9}
+        {
+            "row": "other",
+            "left_out": fold,
+            "top1": top1,
+            "parameters": 1.2e6,
+            "macs_per_second": 3e9,
+            "epochs": 65,
+        }
         for fold, top1 in (("1", 0.5), ("4", 0.7))
     ]
     rows = [row(str(i), 0.9) for i in range(1, 7)]
@@ -71,7 +78,7 @@ def test_baselines_and_depth_stand_beside_the_network(folds, tmp_path):
     (tmp_path / "depth27.json").write_text(json.dumps({"top1": 0.7, "clips": 323, "macs_per_second": 2e9}))
     folds.write_table(rows)
     text = (tmp_path / "training.md").read_text()
-    assert "| other | 1, 4 | 60.0% | 90.0% | 1.20 | 3000 |" in text
+    assert "| other | 1, 4 | 65 | 60.0% | 90.0% | 1.20 | 3000 |" in text
     assert "**70.0%**" in text
 
 
@@ -85,7 +92,7 @@ def test_what_was_trained_anew_and_the_curves_are_in_the_table(folds, tmp_path):
     )
     found = {"row": "homogeneous mixture of experts on one stream of 4 Hz", "left_out": "1", "top1": 0.5}
     (folds.RESULTS / "baselines.json").write_text(
-        json.dumps([{**found, "parameters": 1e6, "macs_per_second": 3e9}])
+        json.dumps([{**found, "parameters": 1e6, "macs_per_second": 3e9, "epochs": 65}])
     )
     retrained = [
         {"row": "1 fusion pass", "left_out": fold, "top1": top1} for fold, top1 in (("4", 0.6), ("1", 0.8))
