@@ -101,8 +101,8 @@ def test_what_was_trained_anew_and_the_curves_are_in_the_table(folds, tmp_path):
     folds.write_table([row(str(i), 0.9) for i in range(1, 7)])
     text = (folds.RESULTS / "training.md").read_text()
     assert "| 1 fusion pass | 1, 4 | 70.0% | 10.0% | 60.0% |" in text
-    assert "| VidPrism | a quarter | 1000 | 80.0% |" in text
-    assert "| homogeneous mixture | 4 Hz | 3000 | 50.0% |" in text
+    assert "| VidPrism | a quarter | 1 | 1000 | 80.0% |" in text
+    assert "| homogeneous mixture | 4 Hz | 1 | 3000 | 50.0% |" in text
     assert (tmp_path / "images" / "accuracy-macs.png").is_file()
 
 
