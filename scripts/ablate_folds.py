@@ -25,8 +25,8 @@ import torch.nn.functional as F
 
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import Entry, Reader, read_dataset
+from vidprism_edge.calibration.evaluation import Evaluation, label_clip
 from vidprism_edge.calibration.evaluation import judge as judge_clip
-from vidprism_edge.calibration.evaluation import label_clip
 from vidprism_edge.calibration.streams import SubjectStream
 from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
@@ -46,7 +46,7 @@ FILE = ROOT / "docs" / "results" / "ablations.json"
 IMAGE = "image-only encoder with mean pooling"
 EXPERTS = ("spatial", "hybrid", "temporal")
 #: Every how many grid points spatial and hybrid expert are sampled while something happens.
-BUDGETS = (("full rate", 1, 1), ("half of it", 2, 2), ("a quarter", 4, 4), ("an eighth", 8, 8))
+BUDGETS = {"full rate": 1, "half of it": 2, "a quarter": 4, "an eighth": 8}
 
 
 def without(name: str) -> Callable[[Batch], None]:
@@ -138,16 +138,17 @@ def longer(bundle: Bundle, entries: Sequence[Entry]) -> dict[str, float]:
 
 def spare(bundle: Bundle, entries: Sequence[Entry]) -> dict[str, list[float]]:
     """Top-1 and multiply-accumulates a second where spatial and hybrid expert are sampled more and more rarely."""
-    engines, found = load_engines(bundle, "onnxruntime", EngineOptions(1)), {}
-    for name, spatial, hybrid in BUDGETS:
-        busy = {**dict.fromkeys(STREAMS, 1), "spatial": spatial, "hybrid": hybrid}
+    engines, clips, found = (
+        load_engines(bundle, "onnxruntime", EngineOptions(1)),
+        list(Reader().read(entries)),
+        {},
+    )
+    for name, interval in BUDGETS.items():
+        busy = {**dict.fromkeys(STREAMS, 1), "spatial": interval, "hybrid": interval}
         settings = msgspec.structs.replace(default_settings(bundle.spec), busy_interval=busy)
-        clips = [
-            judge_clip(bundle, clip, engines=engines, settings=settings) for clip in Reader().read(entries)
-        ]
-        right = [clip.label == clip.said for clip in clips]
-        macs = sum(clip.macs for clip in clips) / sum(clip.video_s for clip in clips)
-        found[name] = [sum(right) / len(right), round(macs)]
+        judged = [judge_clip(bundle, clip, engines=engines, settings=settings) for clip in clips]
+        told = Evaluation(bundle.spec.labels, judged).as_json()
+        found[name] = [told["top1"], told["macs_per_second"]]
     return found
 
 

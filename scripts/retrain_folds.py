@@ -20,30 +20,20 @@ from typing import Any
 
 import msgspec
 import torch
+from ablate_folds import without
+from train_baselines import open_fold
 
-from vidprism_edge.calibration.data import read_dataset, read_folder
-from vidprism_edge.model.checkpoint import Checkpoint
 from vidprism_edge.model.network import VidPrism, build
-from vidprism_edge.spec import NONE, ModelSpec
+from vidprism_edge.spec import ModelSpec
 from vidprism_edge.training.batches import Collator, Item
 from vidprism_edge.training.forward import Batch
-from vidprism_edge.training.prepare import Preparer, default_cache, select
+from vidprism_edge.training.prepare import default_cache
 from vidprism_edge.training.recipe import Recipe, read_mirror
-from vidprism_edge.training.run import record_all
 from vidprism_edge.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "results" / "retrained.json"
 Change = Callable[[Batch], None]
-
-
-def without(name: str) -> Change:
-    """Mask an expert's slots."""
-
-    def hide(batch: Batch) -> None:
-        getattr(batch, f"{name}_slots").mask.zero_()
-
-    return hide
 
 
 def one_way(batch: Batch) -> None:
@@ -84,18 +74,9 @@ class Fold:
     """What one left-out subject's rows share: examples, and the temporal expert that has learned by itself."""
 
     def __init__(self, fold: str, options: argparse.Namespace) -> None:
-        self._checkpoint = Checkpoint.open(options.work / f"fold{fold}.safetensors")
+        self._checkpoint, _, self._seen, self._held = open_fold(fold, options)
         self._recipe = msgspec.convert(self._checkpoint.story["recipe"], Recipe)
-        spec = self._checkpoint.spec
-        self._mirror = read_mirror(self._checkpoint.story["mirror"], spec.labels)
-        net = build(spec, seed=self._recipe.seed)
-        self._checkpoint.load_into(net)
-        preparer = Preparer(spec, net.spatial.encoder, self._recipe, options.cache, lambda *_: None)
-        seen, held = select(read_dataset(options.data), [fold])
-        negatives = read_folder(options.negatives, NONE)
-        self._seen = record_all(preparer, net.analyzer, seen, negatives, variants=self._recipe.variants)
-        assert held is not None
-        self._held = preparer.record(held.entries, net.analyzer, variants=1)
+        self._mirror = read_mirror(self._checkpoint.story["mirror"], self._checkpoint.spec.labels)
         self._alone = options.work / "retrained" / f"fold{fold}"
         if not self._alone.is_dir():
             count = sum(not stage.joint for stage in self._recipe.stages)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from vidprism_edge.calibration.data import read_dataset, read_folder
 from vidprism_edge.export.graphs import count_macs
 from vidprism_edge.model.checkpoint import Checkpoint, trained_state
-from vidprism_edge.model.network import build
+from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import Scene
 from vidprism_edge.spec import NONE, ModelSpec
@@ -299,28 +300,36 @@ def cost(views: Views) -> int:
     return round(decisions * graph_macs(net, features) + net.rate_hz * encoder)
 
 
-def measure(row: str, fold: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one baseline on one fold → its row. The clips' variants are those of that fold's network."""
+def open_fold(
+    fold: str, options: argparse.Namespace
+) -> tuple[Checkpoint, VidPrism, list[Example], list[Example]]:
+    """A fold's checkpoint and network, and what it has learned from and is judged on, as its own regions show it."""
     checkpoint = Checkpoint.open(options.work / f"fold{fold}.safetensors")
-    ours = build(checkpoint.spec)
+    ours, recipe = build(checkpoint.spec), msgspec.convert(checkpoint.story["recipe"], Recipe)
     checkpoint.load_into(ours)
-    spec, recipe = checkpoint.spec, Recipe()
-    preparer = Preparer(spec, ours.spatial.encoder, recipe, options.cache, lambda *_: None)
+    preparer = Preparer(checkpoint.spec, ours.spatial.encoder, recipe, options.cache, lambda *_: None)
     seen, held = select(read_dataset(options.data), [fold])
     negatives = read_folder(options.negatives, NONE)
-    examples = record_all(preparer, ours.analyzer, seen, negatives, variants=recipe.variants)
+    learned = record_all(preparer, ours.analyzer, seen, negatives, variants=recipe.variants)
+    assert held is not None
+    return checkpoint, ours, learned, preparer.record(held.entries, ours.analyzer, variants=1)
+
+
+def measure(row: str, fold: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one baseline on one fold → its row. The clips' variants are those of that fold's network."""
+    checkpoint, ours, examples, held = open_fold(fold, options)
+    spec, recipe = checkpoint.spec, Recipe()
     torch.manual_seed(recipe.seed)
     net = ROWS[row](spec)
     views = Views(spec, net, ours.spatial.encoder, options.work / "baseline-features")
     started = time.process_time()
     fit(views, examples, read_mirror(checkpoint.story["mirror"], spec.labels), recipe)
     seconds = time.process_time() - started
-    assert held is not None
     return {
         "row": row,
         "left_out": fold,
-        "top1": judge(views, preparer.record(held.entries, ours.analyzer, variants=1)),
-        "clips": len(held.entries),
+        "top1": judge(views, held),
+        "clips": len(held),
         "parameters": sum(p.numel() for p in net.parameters()),
         "parameters_of_nano": sum(v.numel() for v in trained_state(ours).values()),
         "macs_per_second": cost(views),

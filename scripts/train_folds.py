@@ -235,6 +235,17 @@ def write_curves() -> list[str]:
     return lines
 
 
+#: The head of a table whose rows :func:`tell_people` makes.
+PEOPLE = ("", "| | left-out subjects | mean top-1 | spread | lowest |", "|---|---|---|---|---|")
+
+
+def tell_people(name: str, found: dict[str, float]) -> str:
+    """A row of a table: top-1 by the person who was left out."""
+    tops = list(found.values())
+    people = ", ".join(sorted(found))
+    return f"| {name} | {people} | {mean(tops):.1%} | {pstdev(tops):.1%} | {min(tops):.1%} |"
+
+
 def write_retrained() -> list[str]:
     """The lines of what scripts/retrain_folds.py has measured."""
     rows = read_rows("retrained.json")
@@ -244,12 +255,10 @@ def write_retrained() -> list[str]:
     lines += [
         "Same epochs, same examples, same temporal expert to begin with; in torch, on the left-out subject."
     ]
-    lines += ["", "| | left-out subjects | mean top-1 | spread | lowest |", "|---|---|---|---|---|"]
+    lines += PEOPLE
     for name in dict.fromkeys(row["row"] for row in rows):
         found = {row["left_out"]: row["top1"] for row in rows if row["row"] == name}
-        tops = list(found.values())
-        people = ", ".join(sorted(found))
-        lines.append(f"| {name} | {people} | {mean(tops):.1%} | {pstdev(tops):.1%} | {min(tops):.1%} |")
+        lines.append(tell_people(name, found))
     command = "python scripts/retrain_folds.py --data DATA --negatives 'CAMERAS/asl_*.mkv' --work WORK"
     return [*lines, "", "```sh", command, "```"]
 
@@ -267,12 +276,10 @@ def write_parts() -> list[str]:
         "where it is dropped at random; the temporal expert is shown other regions; passes share weights. Only rows "
         "over the same people are to be compared.",
     ]
-    lines += ["", "| | left-out subjects | mean top-1 | spread | lowest |", "|---|---|---|---|---|"]
+    lines += PEOPLE
     for name in dict.fromkeys(name for fold in folds for name in fold["top1"]):
         found = {f["left_out"]: f["top1"][name] for f in folds if name in f["top1"]}
-        tops = list(found.values())
-        people = ", ".join(found)
-        lines.append(f"| {name} | {people} | {mean(tops):.1%} | {pstdev(tops):.1%} | {min(tops):.1%} |")
+        lines.append(tell_people(name, found))
     command = "python scripts/ablate_folds.py --work WORK --data DATA"
     return [*lines, "", "```sh", command, "```"]
 
