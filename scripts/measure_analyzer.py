@@ -45,7 +45,9 @@ def region_share(spec: ModelSpec, example: Example) -> list[float]:
         runs = recording.runs(spec.receptive_field)
         for t_ns in recording.decisions_ns[recording.warming :]:
             inside = total = 0.0
-            for run in runs:
+            begun = [run for run in runs if run.begin_ns <= t_ns]
+            back = max((run.begin_ns for run in begun if run.t_ns[0] < run.begin_ns), default=0)
+            for run in (run for run in begun if run.begin_ns >= back):
                 for time, index in zip(run.t_ns, run.frames[run.warm :], strict=True):
                     if (
                         not t_ns - spec.window_ns < time <= t_ns

@@ -310,7 +310,7 @@ def open_fold(
     preparer = Preparer(checkpoint.spec, ours.spatial.encoder, recipe, options.cache, lambda *_: None)
     seen, held = select(read_dataset(options.data), [fold])
     negatives = read_folder(options.negatives, NONE)
-    learned = record_all(preparer, ours.analyzer, seen, negatives, variants=recipe.variants)
+    learned = record_all(preparer, ours.analyzer, seen, negatives, recipe)
     assert held is not None
     return checkpoint, ours, learned, preparer.record(held.entries, ours.analyzer, variants=1)
 

@@ -133,6 +133,9 @@ class Activity:
         self.moving = False
         #: What moves: ``motion``, ``scene change`` or ``camera shake``; ``light`` where nothing does; else empty.
         self.cause = ""
+        #: By how much each block [bh, bw] moved more than still ones may, grey levels; None where nothing moved, or
+        #: all of the picture.
+        self.excess: Luma | None = None
         self._luma: Luma | None = None
         self._learned = 0
         self._since_global = SHAKE_FRAMES + 1
@@ -149,6 +152,7 @@ class Activity:
         if count >= self._least(motion.size):
             self.cause = "motion" if count < GLOBAL_SHARE * motion.size else self._name_global(motion, luma)
         self.moving = self.cause not in ("", "light")
+        self.excess = np.maximum(motion - self._threshold(), 0.0) if self.cause == "motion" else None
         self._luma = luma
 
     def _learn(self, motion: Luma) -> None:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 Box = tuple[int, int, int, int]
 SceneBox = tuple[float, float, float, float]
 WHOLE: SceneBox = (0.0, 0.0, 1.0, 1.0)
+#: Side of the blocks of which the native core tells the statistics, in pixels of the frame.
+BLOCK_PX = 16
 #: Side of a followed region as a fraction of the frame's shorter side, coarse to fine.
 LATTICE_SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)
 #: Positions step by this fraction of the region's side.

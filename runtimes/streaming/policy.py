@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings, default_settings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
+from vidprism_edge.runtimes.streaming.motion import MovingRegion
 from vidprism_edge.runtimes.streaming.router import ROUTED, Knowledge, Router, Vector
 from vidprism_edge.spec import STREAMS, ModelSpec
 
@@ -23,17 +24,9 @@ Map = npt.NDArray[np.float32]
 SALIENT = 0.15
 #: A region is kept while it holds this share of what the best region would hold: an epoch should outlast an action.
 KEEP_SHARE = 0.5
-#: What has moved counts for a while: a map keeps this much of its weight from one of the analyzer's grid points to the
-#: next, whether the analyzer runs there or not: a gate that was closed must not lead to another region.
-MOTION_MEMORY = 0.95
 #: A region reaches so many standard deviations of its map's mass, and so many cells more: a hand that reaches out
 #: of the picture says less than a picture that is a little coarser.
 SPREADS, MARGIN_CELLS = 6.0, 3.0
-#: A moving region has at least this share of the picture's shorter side: it is chosen when a hand begins to move, and
-#: must still hold the person when the arm is stretched out.
-LEAST_MOVING = 0.75
-#: Maps that show motion before a first region is chosen: one alone shows a hand and not where it goes.
-FIRST_MAPS = 3
 
 
 @dataclass(slots=True)
@@ -143,11 +136,8 @@ class ContentPolicy:
         }
         self._scene = self._small = Scene(1, 1, spec.fit)
         self._region: Box | None = None
+        self._moving = MovingRegion(self._scene, self._small, 1)
         self._motion_box: Box | None = None
-        self._wanted_motion_box: Box | None = None
-        self._moved: Map | None = None
-        self._mapped_ns = 0
-        self._moving_maps = 0
         self._epoch_ns = 0
         self._salient = False
 
@@ -162,8 +152,9 @@ class ContentPolicy:
         self._scene, self._small = scene, small
         self.known, self._warm_until_ns = Knowledge(t_ns), t_ns + self._spec.window_ns
         self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
-        self._motion_box = self._wanted_motion_box = self._moved = None
-        self._moving_maps = 0
+        # a person who is far away is shown larger than the small frame has her, but not by much
+        self._moving = MovingRegion(scene, small, self._smallest("temporal") // 2)
+        self._motion_box = None
         self._epoch_ns = t_ns
         self._salient = True
         for gate in self._gates.values():
@@ -175,6 +166,7 @@ class ContentPolicy:
     def observe(self, stats: Map, t_ns: int) -> Plan:
         """Judge the frame and say what to sample."""
         self._activity.observe(stats)
+        self._look_where_it_moves(t_ns)
         # always open, no expert has to wait for another one's look
         overdue = False
         if not self._always_open:
@@ -255,36 +247,33 @@ class ContentPolicy:
         for gate in self._gates.values():
             gate.open_for_good()
 
+    def _look_where_it_moves(self, t_ns: int) -> None:
+        """Let the region that is followed at full resolution be around what moves, once something has moved."""
+        before = self._moving.box
+        self._moving.observe(self._activity.excess, t_ns)
+        box = self._moving.box
+        if box is not None and box != before:
+            scale = self._scene.width / self._small.width
+            centre = (box[0] + box[2] / 2) * scale, (box[1] + box[3] / 2) * scale
+            self._region = snap(self._scene, centre, box[2] * scale, self._smallest("spatial"))
+
     def _follow_motion(self, t_ns: int) -> Box:
         """The temporal box. It changes at most once a window: a convolution's past belongs to one crop.
 
         The whole frame with which a stream begins is no choice: the first moving region is followed at once.
         """
         settled = self._motion_box is None or t_ns - self._epoch_ns >= self._spec.window_ns
-        if settled and self._wanted_motion_box != self._motion_box:
-            self._motion_box, self._epoch_ns = self._wanted_motion_box, t_ns
+        if settled and self._moving.box != self._motion_box:
+            self._motion_box, self._epoch_ns = self._moving.box, t_ns
         return self._small.whole if self._motion_box is None else self._motion_box
 
     def read_maps(self, saliency: Map, motion: Map, t_ns: int) -> None:
-        """Choose the followed regions: what is salient and moves, and what moves."""
+        """Choose the region that is followed at full resolution until something has moved: what is salient."""
         self.known.read_maps(saliency, motion)
         attention = saliency * (0.2 + motion)
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
-        self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
-        self._moved = motion if self._moved is None else np.maximum(self._fade(t_ns) * self._moved, motion)
-        self._mapped_ns = t_ns
-        least = round(LEAST_MOVING * min(self._small.width, self._small.height))
-        smallest = max(self._smallest("temporal"), least)
-        box = locate(self._moved, self._small, smallest, self._wanted_motion_box)
-        self._moving_maps += box is not None
-        if self._moving_maps >= FIRST_MAPS:
-            self._wanted_motion_box = box
-
-    def _fade(self, t_ns: int) -> float:
-        """What is left of the weight of earlier maps, 0 to 1, by the time since the last one."""
-        return float(
-            MOTION_MEMORY ** ((t_ns - self._mapped_ns) / 1e9 * self._spec.streams["analyzer"].rate_hz)
-        )
+        if self._moving.box is None:
+            self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
 
     def ran(self, stream: str, t_ns: int) -> None:
         """Remember what the expert has seen, so that slow change is noticed too."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.runtimes import _native
-from vidprism_edge.runtimes.streaming.geometry import Box, Scene
+from vidprism_edge.runtimes.streaming.geometry import BLOCK_PX, Box, Scene
 from vidprism_edge.runtimes.streaming.picture import Pixels, describe_layout
 from vidprism_edge.runtimes.streaming.policy import Plan, Policy
 from vidprism_edge.runtimes.streaming.prediction import StreamCounts
@@ -26,7 +26,6 @@ Float = npt.NDArray[np.float32]
 #: crops are made from the ring of small whole frames, so that a past epoch can be replayed through another box.
 DIRECT = ("analyzer", "spatial", "hybrid")
 SMALL = -1
-BLOCK_PX = 16
 
 RESETS = {
     _native.RESET_START: "start",

@@ -168,7 +168,7 @@ class Session:
     def _restart(self, t_ns: int) -> None:
         """The stream starts anew: no token and no state of the past may be seen again."""
         self._origin_ns, self._decided, self._analyzed = t_ns, 0, False
-        self._temporal.stop()
+        self._temporal.restart()
         self._rest = Rest(self.spec.window_ns)
         for slots in self._slots.values():
             slots.clear()
@@ -210,11 +210,17 @@ class Session:
 
     def _run_temporal(self, point: Point) -> None:
         with self._stage("temporal"):
-            token, motion_map, replayed = self._temporal.step(self.sampler, point.k, point.boxes[0])
+            steps, looks_back = self._temporal.step(self.sampler, point.k, point.boxes[0])
         scene_box, slots = self.sampler.small.to_scene(point.boxes[0]), self._slots["temporal"]
-        if not self._rest.broken:
-            slots.repeat(point.t_ns - 10**12 // (2 * self.spec.streams["temporal"].rate_mhz))
-        slots.put(point.t_ns, [scene_box], [{"temporal_tokens": token, "motion_maps": motion_map}])
+        rate_mhz, replayed = self.spec.streams["temporal"].rate_mhz, len(steps) - 1
+        if looks_back:
+            slots.clear()
+        elif not self._rest.broken:
+            slots.repeat(point.t_ns - 10**12 // (2 * rate_mhz))
+        assert self._origin_ns is not None
+        for step in steps if looks_back else steps[-1:]:
+            tokens = {"temporal_tokens": step.token, "motion_maps": step.motion_map}
+            slots.put(self._origin_ns + step.k * 10**12 // rate_mhz, [scene_box], [tokens])
         looking = self._is_quiet()
         if looking:
             slots.settle()

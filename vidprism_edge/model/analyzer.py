@@ -13,8 +13,9 @@ from vidprism_edge.spec import ModelSpec
 class Analyzer(nn.Module):
     """A light CNN on a frame and its predecessor in the analyzer's stream (one stream period earlier).
 
-    Each map is a prior computed from the pixels plus a correction that is learned: frame difference for
-    motion, local contrast for saliency. Until it is trained, the maps are the priors.
+    Each map is a prior computed from the pixels, local contrast for saliency and frame difference for motion, and a
+    correction that is learned: added to saliency, but a factor of 0 … 2 to motion, because nothing moves where no
+    pixel has changed. Until it is trained, the maps are the priors.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -43,5 +44,7 @@ class Analyzer(nn.Module):
         contrast = (frame - local).abs().mean(dim=1, keepdim=True)
         prior = F.avg_pool2d(torch.cat((contrast, difference), dim=1), frame.shape[-1] // self.grid)
         learned = self.correction(self.layers(torch.cat((frame, frame - previous), dim=1)))
-        maps = torch.sigmoid(prior * self.slope[:, None, None] + self.offset[:, None, None] + learned)
-        return maps[:, 0], maps[:, 1]
+        told = prior * self.slope[:, None, None]
+        saliency = told[:, 0] + learned[:, 0]
+        motion = told[:, 1] * 2.0 * torch.sigmoid(learned[:, 1])
+        return torch.sigmoid(saliency + self.offset[0]), torch.sigmoid(motion + self.offset[1])

@@ -23,13 +23,15 @@ class Samples:
 class Epoch:
     """Consecutive steps of the temporal expert in one box.
 
-    frames [warm + T, 3, S, S]: the replayed frames, whose tokens nobody sees, and then one frame a grid time.
+    frames [warm + T, 3, S, S]: replayed frames, whose tokens nobody sees, and then one frame for each of ``t_ns``.
+    The tokens are seen from ``begin_ns`` on; an epoch with tokens of before then takes the place of all before it.
     """
 
     frames: Tensor
     warm: int
     t_ns: list[int]
     box: SceneBox
+    begin_ns: int
 
 
 @dataclass(slots=True)

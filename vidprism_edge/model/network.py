@@ -21,12 +21,13 @@ from vidprism_edge.spec import COMPONENTS, ModelSpec
 
 @dataclass(slots=True)
 class _Token:
-    """One candidate for a slot: what it holds, when and where it was sampled."""
+    """One candidate for a slot: what it holds, when and where it was sampled, and from when on it is seen."""
 
     values: tuple[Tensor, ...]
     t_ns: int
     region: int
     box: SceneBox
+    begin_ns: int
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ class VidPrism(nn.Module):
             ("hybrid", self.hybrid_encode, clip.hybrid),
         ):
             tokens[name] = [
-                _Token((encode(samples.frames[i : i + 1])[0],), t, region, box)
+                _Token((encode(samples.frames[i : i + 1])[0],), t, region, box, t)
                 for i, (t, region, box) in enumerate(
                     zip(samples.t_ns, samples.regions, samples.boxes, strict=True)
                 )
@@ -95,14 +96,16 @@ class VidPrism(nn.Module):
             frames = epoch.frames.transpose(0, 1)[None]
             motion, maps, _ = self.temporal(frames, self.temporal.initial_state())
             for i, t in enumerate(epoch.t_ns, start=epoch.warm):
-                tokens["temporal"].append(_Token((motion[0, i], maps[0, i]), t, 0, epoch.box))
+                tokens["temporal"].append(_Token((motion[0, i], maps[0, i]), t, 0, epoch.box, epoch.begin_ns))
         return tokens
 
     def _visible(self, name: str, tokens: list[_Token], t_ns: int) -> _Slots:
         """Select what a decision at ``t_ns`` sees: the window, and the newest sample while it is not too old."""
         stream = self.spec.streams[name]
         slots = self.spec.slots(name) * stream.regions
-        past = [token for token in tokens if token.t_ns <= t_ns]
+        # an epoch that looks back stands in the place of all before it
+        back = max((k.begin_ns for k in tokens if k.t_ns < k.begin_ns <= t_ns), default=0)
+        past = [k for k in tokens if k.t_ns <= t_ns and back <= k.begin_ns <= t_ns]
         newest = max((token.t_ns for token in past), default=None)
         chosen = []
         for token in past:

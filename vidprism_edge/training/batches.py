@@ -18,6 +18,8 @@ from vidprism_edge.training.recipe import Recipe
 from vidprism_edge.training.recording import Recording, Run, Sample
 
 Float = npt.NDArray[np.float32]
+#: Time of a token, when its epoch began, where it lies, and its number in the batch.
+Token = tuple[int, int, SceneBox, int]
 
 
 @dataclass(slots=True)
@@ -213,7 +215,7 @@ class ItemMaker:
         self._add_hybrid(item, example, recording, change, rng, hybrid_samples)
         seen_from = min(t for t, _, _ in decisions) - self._spec.window_ns
         for run in recording.runs(self._spec.receptive_field):
-            if run.t_ns[-1] > seen_from and run.t_ns[0] <= decisions[-1][0]:
+            if run.t_ns[-1] > seen_from and run.begin_ns <= decisions[-1][0]:
                 self._add_run(item, example, recording.small, run, change, rng, size_px)
         return item
 
@@ -271,8 +273,8 @@ class Collator:
         labels, weights, clips, ready = [], [], [], []
         for number, item in enumerate(items):
             tokens = {
-                "spatial": [(t, box, offsets["spatial"] + i) for i, (t, box) in enumerate(item.spatial)],
-                "hybrid": [(t, box, offsets["hybrid"] + i) for i, (t, box) in enumerate(item.hybrid)],
+                "spatial": [(t, t, box, offsets["spatial"] + i) for i, (t, box) in enumerate(item.spatial)],
+                "hybrid": [(t, t, box, offsets["hybrid"] + i) for i, (t, box) in enumerate(item.hybrid)],
                 "temporal": temporal_tokens[number],
             }
             offsets["spatial"] += len(item.spatial)
@@ -307,13 +309,13 @@ class Collator:
             ready=torch.tensor(ready),
         )
 
-    def _group(self, items: Sequence[Item]) -> tuple[list[RunGroup], list[list[tuple[int, SceneBox, int]]]]:
+    def _group(self, items: Sequence[Item]) -> tuple[list[RunGroup], list[list[Token]]]:
         """Pad runs at their end, where a causal network's earlier steps do not see it."""
         runs = sorted(
             ((number, *run) for number, item in enumerate(items) for run in item.runs),
             key=lambda r: len(r[3]),
         )
-        tokens: list[list[tuple[int, SceneBox, int]]] = [[] for _ in items]
+        tokens: list[list[Token]] = [[] for _ in items]
         groups: list[RunGroup] = []
         start, offset = 0, 1
         while start < len(runs):
@@ -327,14 +329,14 @@ class Collator:
                 frames[row, : len(pictures)] = pictures
                 frames[row, len(pictures) :] = pictures[-1]
                 first = offset + row * longest + run.warm
-                tokens[number] += [(t, box, first + i) for i, t in enumerate(run.t_ns)]
+                tokens[number] += [(t, run.begin_ns, box, first + i) for i, t in enumerate(run.t_ns)]
             groups.append(RunGroup(torch.from_numpy(frames)))
             offset += len(part) * longest
             start = end
         return groups, tokens
 
     def _see(
-        self, name: str, tokens: list[tuple[int, SceneBox, int]], t_ns: int, hidden_ns: int,
+        self, name: str, tokens: list[Token], t_ns: int, hidden_ns: int,
         boxes: dict[SceneBox, int] | None,
     ) -> tuple[npt.NDArray, Float, Float, npt.NDArray]:  # fmt: skip
         """Index, mask, meta and box number of an expert's slots at one decision; the rule of the clip forward."""
@@ -342,10 +344,13 @@ class Collator:
         count = self._spec.slots(name) * stream.regions
         index, box_of = np.zeros(count, np.int64), np.zeros(count, np.int64)
         mask, meta = np.zeros(count, np.float32), np.zeros((count, 5), np.float32)
-        past = [token for token in tokens if token[0] <= t_ns - hidden_ns]
+        until = t_ns - hidden_ns
+        # an epoch that looks back stands in the place of all before it
+        back = max((begin for time, begin, _, _ in tokens if time < begin <= until), default=0)
+        past = [token for token in tokens if token[0] <= until and back <= token[1] <= until]
         newest = max((token[0] for token in past), default=0)
         slot = 0
-        for time, box, number in past:
+        for time, _, box, number in past:
             age_ns = t_ns - time
             if age_ns < self._spec.window_ns or (time == newest and age_ns <= stream.stale_s * 1e9):
                 index[slot], mask[slot], meta[slot] = number, 1.0, (age_ns / 1e9, *box)

@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from vidprism_edge.calibration.data import Clip, DataSet, Entry, Reader
-from vidprism_edge.calibration.streams import count_still
 from vidprism_edge.model.analyzer import Analyzer
-from vidprism_edge.runtimes.streaming import gates, geometry, policy, sampler
+from vidprism_edge.runtimes.streaming import gates, geometry, motion, policy, sampler
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
-from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.spec import NONE, ModelSpec
 from vidprism_edge.training import recording as recordings_of_clips
+from vidprism_edge.training import staging
 from vidprism_edge.training.recipe import Recipe
 from vidprism_edge.training.recording import Float, Recorder, Recording, draw_variants
 from vidprism_edge.training.store import ClipStore
@@ -27,8 +26,6 @@ from vidprism_edge.training.teaching import Lessons, as_function, hash_weights, 
 
 Progress = Callable[[str, int, int], None]
 CACHE_VERSION = 1
-#: An idle clip needs so many still frames at a clip's start, and lasts so long.
-LEAST_IDLE, IDLE_S = 5, 3.5
 #: A variant's spatial sample may show a frame so far away whose features are there.
 NEAR_FRAMES = 4
 
@@ -53,25 +50,9 @@ def default_cache() -> Path:
 def hash_policy() -> str:
     """Names the code that decides what is sampled: recordings of another policy are not read."""
     digest = hashlib.sha256()
-    for module in (gates, geometry, policy, sampler, recordings_of_clips):
+    for module in (gates, geometry, motion, policy, sampler, recordings_of_clips, staging):
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:8]
-
-
-def make_idle(clip: Clip, seed: int) -> Clip | None:
-    """The still frames at a clip's start, played forwards and backwards with fresh sensor noise; None if too few."""
-    still = count_still([frame.image for frame in clip.frames])
-    if still < LEAST_IDLE:
-        return None
-    rng = np.random.default_rng(seed)
-    period = clip.period_ns or round((clip.frames[-1].t_ns - clip.frames[0].t_ns) / (len(clip.frames) - 1))
-    order = [*range(still), *range(still - 2, 0, -1)]
-    frames = []
-    for i in range(round(IDLE_S * 1e9 / period)):
-        picture = clip.frames[order[i % len(order)]].image
-        noisy = picture + rng.normal(0.0, rng.uniform(0.5, 2.5), picture.shape)
-        frames.append(Frame(np.clip(noisy, 0, 255).astype(np.uint8), i * period, i))
-    return Clip(replace(clip.entry, label=NONE), frames, period)
 
 
 class Preparer:
@@ -90,27 +71,24 @@ class Preparer:
     def skipped(self) -> str | None:
         return self._reader.describe()
 
-    def _store(self, entry: Entry, idle: bool) -> ClipStore:
-        return ClipStore(self._folder / (entry.key + ("-idle" if idle else "")))
+    def _store(self, entry: Entry, made: str = "") -> ClipStore:
+        return ClipStore(self._folder / (entry.key + (f"-{made}-{staging.VERSION}" if made else "")))
 
-    def _clips(self, entries: Sequence[Entry], idle: bool, what: str) -> Iterator[Clip]:
-        for number, clip in enumerate(self._reader.read(entries, lambda i, n: self._progress(what, i, n))):
-            made = make_idle(clip, number) if idle else clip
-            if made is not None:
-                yield made
+    def _clips(self, entries: Sequence[Entry], what: str) -> Iterator[Clip]:
+        return self._reader.read(entries, lambda i, n: self._progress(what, i, n))
 
-    def open(self, entries: Sequence[Entry], *, idle: bool = False) -> list[Example]:
+    def open(self, entries: Sequence[Entry]) -> list[Example]:
         """Decode what has not been decoded before; frames and whole-frame features are kept."""
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:
-            store = self._store(entry, idle)
+            store = self._store(entry)
             if store.is_there() and store.info.lessons:
-                found[entry.path] = Example(NONE if idle else entry.label, entry.subject, store)
+                found[entry.path] = Example(entry.label, entry.subject, store)
             else:
                 wanted.append(entry)
-        for clip in self._clips(wanted, idle, "decode and encode"):
-            store = self._store(clip.entry, idle)
+        for clip in self._clips(wanted, "decode and encode"):
+            store = self._store(clip.entry)
             store.write_frames(clip, self._spec)
             self._encode_wholes(clip, store)
             store.save()
@@ -151,31 +129,43 @@ class Preparer:
         return lessons
 
     def record(
-        self, entries: Sequence[Entry], analyzer: Analyzer, *, variants: int, idle: bool = False
+        self, entries: Sequence[Entry], analyzer: Analyzer, *, variants: int, made: str = ""
     ) -> list[Example]:
-        """Play every clip through sampler and policy, in so many variants; what was played before is read."""
+        """Play every clip through sampler and policy, in so many variants; what was played before is read.
+
+        ``made``: not the clips, but what this one of :data:`staging.MAKERS` makes of them.
+        """
         name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}"
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:
-            store = self._store(entry, idle)
+            store = self._store(entry, made)
             kept = store.read_recordings(name) if store.is_there() else None
             if kept is None:
                 wanted.append(entry)
             else:
-                found[entry.path] = Example(NONE if idle else entry.label, entry.subject, store, kept)
-        for number, clip in enumerate(self._clips(wanted, idle, "sample")):
-            store = self._store(clip.entry, idle)
+                label = entry.label if made in staging.SAME_LABEL else NONE
+                found[entry.path] = Example(label, entry.subject, store, kept)
+        for clip in self._clips(wanted, f"sample {made}".rstrip()):
+            seed = self._seed(clip.entry)
+            shown = staging.MAKERS[made](clip, np.random.default_rng(seed)) if made else clip
+            if shown is None:
+                continue
+            store = self._store(clip.entry, made)
             if not store.is_there():
-                store.write_frames(clip, self._spec)
-            recordings = self._play(clip, store, analyzer, variants, number)
+                store.write_frames(shown, self._spec)
+            recordings = self._play(shown, store, analyzer, variants, seed)
             store.save()
             store.write_recordings(name, recordings)
-            found[clip.entry.path] = Example(clip.entry.label, clip.entry.subject, store, recordings)
+            found[clip.entry.path] = Example(shown.entry.label, clip.entry.subject, store, recordings)
         return [found[e.path] for e in entries if e.path in found]
 
+    def _seed(self, entry: Entry) -> int:
+        """A clip's own: what else is prepared, or was before, changes nothing."""
+        return self._recipe.seed + int(entry.key[:7], 16)
+
     def _play(
-        self, clip: Clip, store: ClipStore, analyzer: Analyzer, variants: int, number: int
+        self, clip: Clip, store: ClipStore, analyzer: Analyzer, variants: int, seed: int
     ) -> list[list[Recording]]:
         spatial: dict[tuple[int, Box], Float] = {}
         mean, std = (np.array(v, np.float32)[:, None, None] for v in self._normalisation())
@@ -191,7 +181,7 @@ class Preparer:
         recorder = Recorder(self._spec, as_function(analyzer), sink=keep)
         recordings = [recorder.record(clip)]
         self._encode(store, spatial)
-        for variant in draw_variants(variants, self._recipe.seed + number)[1:]:
+        for variant in draw_variants(variants, seed)[1:]:
             spatial.clear()
             recordings.append(recorder.record(variant.apply(clip)))
             self._encode(store, _borrow(store, recordings[-1], spatial))

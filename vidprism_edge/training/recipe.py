@@ -25,7 +25,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Everything that decides the outcome of a training run beside the data."""
 
     stages: tuple[Stage, ...] = (
-        Stage(epochs=56, joint=False, rate=3e-3, size_px=64),
+        Stage(epochs=48, joint=False, rate=3e-3, size_px=64),
         Stage(epochs=4, joint=False, rate=1e-3),
         Stage(epochs=5, joint=True, rate=2e-3, temporal_share=0.1),
     )
@@ -60,6 +60,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     erase: float = 0.3
     mirror: float = 0.5
     analyzer_steps: int = 150
+    #: Of so many clips one is also learned from in this form; 0: none is.
+    idle_every: int = 4
+    far_every: int = 4
+    passing_every: int = 2
 
 
 def read_mirror(pairs: list[str] | tuple[str, ...], labels: tuple[str, ...]) -> dict[str, str]:

@@ -103,12 +103,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One epoch of the temporal expert: ``warm`` replayed frames, then one frame for each of ``t_ns``, in one box."""
+    """One epoch of the temporal expert: ``warm`` replayed frames, then one frame for each of ``t_ns``, in one box.
+
+    From ``begin_ns`` on, its tokens are seen. An epoch in another box than the one before looks back: the tokens of
+    what it replays are seen too, in the place of all that was there.
+    """
 
     frames: tuple[int, ...]
     warm: int
     t_ns: tuple[int, ...]
     box: Box
+    begin_ns: int
 
 
 @dataclass(slots=True)
@@ -135,8 +140,10 @@ class Recording:
                 if opened is not None:
                     start = max(0, first - receptive_field + 1)
                     part = self.steps[start:k]
-                    times = tuple(s.t_ns for s in self.steps[first:k])
-                    found.append(Run(tuple(s.frame for s in part), first - start, times, opened))
+                    warm = first - start if found and found[-1].box == opened else 0
+                    times = tuple(s.t_ns for s in part[warm:])
+                    frames = tuple(s.frame for s in part)
+                    found.append(Run(frames, warm, times, opened, self.steps[first].t_ns))
                 first = k
         return found
 

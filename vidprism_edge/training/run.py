@@ -19,12 +19,10 @@ from vidprism_edge.model.analyzer import Analyzer
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import NONE, ModelSpec
+from vidprism_edge.training import staging
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.trainer import Progress, Trainer
-
-#: Of so many clips one is asked for its idle part: they are all much alike.
-IDLE_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,7 @@ def _prepare(
     if not opened:
         raise UsageError(preparer.skipped or f"no clip in {data.root} could be read")
     preparer.teach(net.analyzer, opened)
-    return record_all(
-        preparer, net.analyzer, data, negatives, variants=options.recipe.variants, none=options.none
-    )
+    return record_all(preparer, net.analyzer, data, negatives, options.recipe, none=options.none)
 
 
 def record_all(
@@ -134,16 +130,21 @@ def record_all(
     analyzer: Analyzer,
     data: DataSet,
     negatives: Sequence[Entry],
+    recipe: Recipe,
     *,
-    variants: int,
     none: bool = True,
 ) -> list[Example]:
-    """All that is learned from: the clips and the negatives in their variants, and idle parts of the clips."""
-    examples = preparer.record(data.entries, analyzer, variants=variants)
+    """All that is learned from: clips and negatives in their variants, and what is made of some of the clips."""
+    examples = preparer.record(data.entries, analyzer, variants=recipe.variants)
     if negatives:
-        examples += preparer.record(negatives, analyzer, variants=variants)
-    if none:
-        examples += preparer.record(data.entries[::IDLE_EVERY], analyzer, variants=1, idle=True)
+        examples += preparer.record(negatives, analyzer, variants=recipe.variants)
+    for made, every, variants in (
+        ("idle", recipe.idle_every, 1),
+        ("far", recipe.far_every, 2),
+        ("passing", recipe.passing_every, 2),
+    ):
+        if every and (none or made in staging.SAME_LABEL):
+            examples += preparer.record(data.entries[::every], analyzer, variants=variants, made=made)
     return examples
 
 

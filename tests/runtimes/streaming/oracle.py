@@ -143,7 +143,10 @@ class Oracle:
         return found
 
     def epochs(self, segment: list[int]) -> list[Epoch]:
-        """Runs of temporal steps in one box with no closed gate between; each begins with one receptive field."""
+        """Runs of temporal steps in one box with no closed gate between; each begins with one receptive field.
+
+        In a box that is not the last run's, what is replayed is seen.
+        """
         times = [self.times[i] for i in segment]
         points = resolve(times, self.period, self.spec.streams["temporal"].rate_mhz)
         runs: list[list[Resolved]] = []
@@ -161,7 +164,8 @@ class Oracle:
                 runs.append([])
             runs[-1].append(point)
             previous = point
-        epochs = []
+        epochs: list[Epoch] = []
+        before = None
         for run in runs:
             box = self.plans[segment[run[0].by]].boxes["temporal"][0]
             first = run[0].k
@@ -169,12 +173,15 @@ class Oracle:
             pixels = [
                 self._pixels("temporal", self._small_frame(segment[p.picture]), box) for p in (*replay, *run)
             ]
+            seen = run if box == before else [*replay, *run]
+            before = box
             epochs.append(
                 Epoch(
                     torch.from_numpy(np.stack(pixels)),
-                    len(replay),
-                    [p.t_ns for p in run],
+                    len(pixels) - len(seen),
+                    [p.t_ns for p in seen],
                     self.small.to_scene(box),
+                    run[0].t_ns,
                 )
             )
         return epochs

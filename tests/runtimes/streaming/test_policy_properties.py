@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,10 +20,13 @@ FRAME_NS = 40_000_000
 SECOND = 10**9
 
 
-def stats(motion: float = 0.0, luma: float = 100.0) -> np.ndarray:
+def stats(
+    motion: float = 0.0, luma: float = 100.0, place: tuple[float, float] = (0.54, 0.51), blocks: int = 6
+) -> np.ndarray:
     """Block statistics of a frame in which one block in a hundred moves by ``motion`` grey levels."""
     values = np.zeros((3, 45, 80), np.float32)
-    values[0, 20:26, 40:46] = motion
+    column, row = round(place[0] * 80 - blocks / 2), round(place[1] * 45 - blocks / 2)
+    values[0, max(0, row) : row + blocks, max(0, column) : column + blocks] = motion
     values[2, :20] = luma
     values[2, 20:] = 100.0
     return values
@@ -46,10 +51,15 @@ class Stream:
         self.policy.reset(SCENE, SMALL, 0)
 
     def frame(
-        self, motion: float = 0.0, luma: float = 100.0, maps: tuple | None = None, step_ns: int = FRAME_NS
+        self,
+        motion: float = 0.0,
+        luma: float = 100.0,
+        maps: tuple | None = None,
+        step_ns: int = FRAME_NS,
+        **where: Any,
     ):
         self.t_ns += step_ns
-        plan = self.policy.observe(stats(motion, luma), self.t_ns)
+        plan = self.policy.observe(stats(motion, luma, **where), self.t_ns)
         if maps is not None:
             self.policy.read_maps(*maps, self.t_ns)
         for name in STREAMS:
@@ -193,7 +203,7 @@ def test_epochs_are_at_least_one_window_apart_while_the_gate_is_open(seed):
     for k in range(500):
         if k % 20 == 0:
             place = rng.uniform(0.1, 0.9, 2)
-        plan = stream.frame(motion=50.0, maps=(FLAT, peak(*place)) if k % 5 == 0 else None)
+        plan = stream.frame(motion=50.0, place=place)
         assert plan.intervals["temporal"] == 1, "a convolution's rate is constant"
         box = plan.boxes["temporal"][0]
         if previous is not None and box != previous:
@@ -208,10 +218,36 @@ def test_epochs_are_at_least_one_window_apart_while_the_gate_is_open(seed):
         assert span >= SPEC.window_ns
 
 
+@pytest.mark.parametrize("blocks", [4, 8, 16])
+def test_the_moving_region_is_as_large_as_what_moves_and_holds_it(blocks):
+    """A person is followed near and far; blocks that flicker elsewhere stretch nothing."""
+    stream = Stream()
+    for k in range(30):
+        plan = stream.frame(motion=50.0 if k > 5 else 0.0, place=(0.3, 0.4), blocks=blocks)
+    x, y, side, _ = plan.boxes["temporal"][0]
+    extent = blocks * 16 / 4
+    assert extent * 1.3 < side <= max(68, extent * 2.7)
+    for middle, low, length in ((0.3 * 320, x, side), (0.4 * 180, y, side)):
+        assert low <= middle - extent / 2 + 4
+        assert middle + extent / 2 - 4 <= low + length
+
+
+def test_the_moving_region_is_not_chosen_from_the_first_frames_nor_from_what_is_everywhere():
+    stream = Stream()
+    boxes = [stream.frame(motion=50.0).boxes["temporal"][0] for _ in range(25)]
+    waited = sum(box == SMALL.whole for box in boxes) * FRAME_NS
+    assert 0.4 * SECOND < waited < 0.7 * SECOND
+    shaken = Stream()
+    for _ in range(25):
+        plan = shaken.frame(motion=50.0, blocks=80)
+    assert plan.boxes["temporal"] == (SMALL.whole,)
+
+
 def test_a_reset_forgets_regions_and_opens_everything():
     stream = Stream()
     for _ in range(100):
-        stream.frame(motion=50.0, maps=(peak(0.9, 0.5), peak(0.9, 0.5)))
+        plan = stream.frame(motion=50.0, place=(0.9, 0.5))
+    assert plan.boxes["temporal"] != (SMALL.whole,)
     stream.still(10)
     stream.policy.reset(SCENE, SMALL, stream.t_ns)
     plan = stream.frame()

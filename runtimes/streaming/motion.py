@@ -1,0 +1,93 @@
+"""Where something moves: the blocks of the picture that have changed, from the native core's statistics of each frame.
+
+The core compares every frame with the one before, block by block, at full resolution. That is finer than the
+analyzer's grid and costs nothing more, so the region that the temporal expert follows is found here: a person far
+away is some blocks high, and less than one cell of the analyzer's maps.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vidprism_edge.runtimes.streaming.geometry import BLOCK_PX, Box, Scene, snap
+
+Blocks = npt.NDArray[np.float32]
+
+#: A block that moves this many grey levels more than still ones may has 1 − 1/e of the greatest weight: what flickers
+#: in a large part of the picture weighs less than a hand.
+STRONG = 10.0
+#: A block keeps this much of its weight a second later; below ``FORGOTTEN`` it counts no more.
+MEMORY, FORGOTTEN = 0.77, 0.3
+#: Something moves for so long before it is followed: its first frames show a hand and not where it goes.
+FIRST_NS = 500_000_000
+#: The region is looked at so often.
+LOOK_NS = 200_000_000
+#: The region is so many times as large as what has moved: arms are stretched out of what they moved in so far, and
+#: where an arm moves, a person stands.
+ROOM = 1.7
+#: This part of the changed blocks' weight at either end is left out: a flicker at the edge does not stretch the region.
+STRAY = 0.02
+#: A region is kept while it holds this share of what the best one would hold: an epoch should outlast an action.
+KEEP_SHARE = 0.8
+
+
+class MovingRegion:
+    """Follows what moves in one stream. ``box``: pixels of the small whole frame; None until something has moved."""
+
+    def __init__(self, scene: Scene, small: Scene, smallest_px: int) -> None:
+        self._small, self._smallest = small, smallest_px
+        self._scale = small.width / max(1, scene.width)
+        self._weights: Blocks = np.zeros((0, 0), np.float32)
+        self._began_ns = self._looked_ns = self._last_ns = 0
+        self.box: Box | None = None
+
+    def observe(self, excess: Blocks | None, t_ns: int) -> None:
+        """Take a frame's motion above what still blocks have, [bh, bw]; None where nothing moved by itself."""
+        if excess is None:
+            return
+        if self._weights.shape != excess.shape:
+            self._weights = np.zeros(excess.shape, np.float32)
+        self._weights *= MEMORY ** ((t_ns - self._last_ns) / 1e9)
+        self._last_ns = t_ns
+        if self._weights.max() < FORGOTTEN:
+            self._began_ns = t_ns
+        np.maximum(self._weights, 1.0 - np.exp(-excess / STRONG), out=self._weights)
+        ripe = t_ns - self._began_ns >= FIRST_NS and t_ns - self._looked_ns >= LOOK_NS
+        if ripe and self._weights.max() >= FORGOTTEN:
+            self._looked_ns = t_ns
+            self.box = self._find(BLOCK_PX * self._scale)
+
+    def _find(self, block_px: float) -> Box:
+        """The lattice's box around the heaviest group of blocks that touch; the present one while it serves."""
+        there = (self._weights >= FORGOTTEN).astype(np.uint8)
+        _, groups = cv2.connectedComponents(cv2.dilate(there, np.ones((3, 3), np.uint8)))
+        weights = self._weights * there
+        masses = np.bincount(groups.ravel(), weights.ravel())
+        masses[0] = 0.0
+        weights = np.where(groups == masses.argmax(), weights, 0.0)
+        (left, right), (top, bottom) = (_extent(weights.sum(axis=axis)) for axis in (0, 1))
+        centre = (left + right) / 2 * block_px, (top + bottom) / 2 * block_px
+        side = max(right - left, bottom - top) * block_px * ROOM
+        best = snap(self._small, centre, side, self._smallest)
+        current = self.box
+        if current is None or not 0.5 <= current[2] / best[2] <= 2.0:
+            return best
+        serves = _held(weights, current, block_px) >= KEEP_SHARE * _held(weights, best, block_px)
+        return current if serves else best
+
+
+def _extent(weights: Blocks) -> tuple[float, float]:
+    """Where a row of blocks' weight begins and ends, in blocks, but for the strays."""
+    edges = np.concatenate(((0.0,), np.cumsum(weights))) / weights.sum()
+    begin, end = np.interp((STRAY, 1.0 - STRAY), edges, np.arange(len(edges)))
+    return float(begin), float(end)
+
+
+def _held(weights: Blocks, box: Box, block_px: float) -> float:
+    """The weight of the blocks whose centres lie in a box."""
+    x, y, w, h = box
+    rows, columns = ((np.arange(n) + 0.5) * block_px for n in weights.shape)
+    inside = weights[(rows >= y) & (rows <= y + h)][:, (columns >= x) & (columns <= x + w)]
+    return float(inside.sum())
