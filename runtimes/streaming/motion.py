@@ -7,7 +7,6 @@ away is some blocks high, and less than one cell of the analyzer's maps.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -61,6 +60,8 @@ class MovingRegion:
 
     def _find(self, block_px: float) -> Box:
         """The lattice's box around the heaviest group of blocks that touch; the present one while it serves."""
+        import cv2
+
         there = (self._weights >= FORGOTTEN).astype(np.uint8)
         _, groups = cv2.connectedComponents(cv2.dilate(there, np.ones((3, 3), np.uint8)))
         weights = self._weights * there

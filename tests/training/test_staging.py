@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def test_an_idle_clip_is_its_still_start_with_fresh_noise(clip):
     assert made.entry.label == NONE
     assert made.frames[-1].t_ns == pytest.approx(MADE_S * 1e9, rel=0.05)
     assert changes(made).max() < 0.01
-    assert all(np.any(a.image != b.image) for a, b in zip(made.frames, made.frames[1:]))
+    assert all(np.any(a.image != b.image) for a, b in pairwise(made.frames))
 
 
 def test_a_clip_that_moves_at_once_has_no_idle_part(clip):
@@ -57,4 +59,4 @@ def test_a_thing_passes_before_the_first_picture(clip, seed):
     assert seen.max() > 0.005, "nothing has passed"
     assert any(np.abs(np.diff(seen)) > 0), "nothing moves"
     again = make_passing(clip, np.random.default_rng(seed))
-    assert all(np.array_equal(a.image, b.image) for a, b in zip(made.frames, again.frames))
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(made.frames, again.frames, strict=True))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -60,6 +59,8 @@ def make_idle(clip: Clip, rng: np.random.Generator) -> Clip | None:
 
 def make_far(clip: Clip, rng: np.random.Generator) -> Clip:
     """The clip from farther away, somewhere in a wider picture whose rest is its border drawn out."""
+    import cv2
+
     height, width = clip.frames[0].image.shape[:2]
     times = float(np.exp(rng.uniform(*np.log(FAR))))
     wide = [round((times - 1) * side) for side in (height, width)]
@@ -81,6 +82,8 @@ def make_passing(clip: Clip, rng: np.random.Generator) -> Clip:
 
     The thing is a part of a picture of the clip, in other colours: an object, a hand that takes something, a car.
     """
+    import cv2
+
     scene = clip.frames[0].image
     height, width = scene.shape[:2]
     w, h = (int(side * np.exp(rng.uniform(*np.log(THING)))) for side in (width, height))
