@@ -7,21 +7,24 @@ import pytest
 
 from vidprism_edge.runtimes.streaming.gates import GateSettings
 from vidprism_edge.runtimes.streaming.geometry import Scene
-from vidprism_edge.runtimes.streaming.policy import FIRST_MAPS, ContentPolicy
+from vidprism_edge.runtimes.streaming.motion import FIRST_NS
+from vidprism_edge.runtimes.streaming.policy import ContentPolicy
 from vidprism_edge.spec import load_preset
 
 FRAME_NS = 66_666_667
 STATS = np.zeros((3, 15, 20), np.float32)
 
 
-def make_map(x: float, y: float, width: float = 0.1) -> np.ndarray:
-    grid = (np.arange(14) + 0.5) / 14
-    near = (np.abs(grid[None] - x) < width) & (np.abs(grid[:, None] - y) < width)
-    return near.astype(np.float32)
+def move_at(x: float, y: float, blocks: int = 3, by: float = 40.0) -> np.ndarray:
+    """Block statistics of a frame in which a square of blocks around a place moves."""
+    stats = STATS.copy()
+    column, row = round(x * 20 - blocks / 2), round(y * 15 - blocks / 2)
+    stats[0, row : row + blocks, column : column + blocks] = by
+    return stats
 
 
 class Player:
-    """Feeds the policy one frame after the other, with a motion map every third."""
+    """Feeds the policy one frame after the other."""
 
     def __init__(self) -> None:
         self.spec = load_preset("nano")
@@ -30,15 +33,14 @@ class Player:
         scene = Scene(320, 240, self.spec.fit)
         self.policy.reset(scene, scene, 0)
         self.boxes: list[tuple[int, int, int, int]] = []
+        self.regions: list[tuple[tuple[int, int, int, int], ...]] = []
 
-    def play(self, frames: int, motion: np.ndarray | None) -> None:
-        """None: the analyzer does not run."""
+    def play(self, frames: int, stats: np.ndarray = STATS) -> None:
         for _ in range(frames):
             self.frame += 1
-            t_ns = self.frame * FRAME_NS
-            self.boxes.append(self.policy.observe(STATS, t_ns).boxes["temporal"][0])
-            if motion is not None and self.frame % 3 == 0:
-                self.policy.read_maps(np.full((14, 14), 0.5, np.float32), motion, t_ns)
+            plan = self.policy.observe(stats, self.frame * FRAME_NS)
+            self.boxes.append(plan.boxes["temporal"][0])
+            self.regions.append(plan.boxes["spatial"])
 
 
 @pytest.fixture
@@ -47,18 +49,18 @@ def player():
 
 
 def test_a_still_scene_keeps_the_whole_frame(player):
-    player.play(60, np.zeros((14, 14), np.float32))
+    player.play(60)
     assert set(player.boxes) == {(0, 0, 320, 240)}
 
 
 def test_the_first_region_is_followed_at_once_and_kept_for_a_window(player):
-    player.play(15, np.zeros((14, 14), np.float32))
-    player.play(3 * FIRST_MAPS, make_map(0.3, 0.5, 0.05))
+    player.play(15)
+    player.play(FIRST_NS // FRAME_NS + 3, move_at(0.3, 0.5))
     x, _, w, _ = player.boxes[-1]
-    assert w == 180, "motion was seen in FIRST_MAPS maps and the crop did not follow"
+    assert w < 120, "a small thing has moved and the crop did not follow"
     assert x <= 0.3 * 320 <= x + w
     chosen, since = player.boxes[-1], player.frame
-    player.play(60, make_map(0.8, 0.5, 0.05))
+    player.play(60, move_at(0.8, 0.5))
     changed = next(i for i, box in enumerate(player.boxes) if i > since and box != chosen)
     first = player.boxes.index(chosen)
     assert (changed - first) * FRAME_NS >= player.spec.window_ns - FRAME_NS
@@ -66,22 +68,42 @@ def test_the_first_region_is_followed_at_once_and_kept_for_a_window(player):
 
 def test_the_first_region_holds_all_that_moved_until_then(player):
     for x in (0.42, 0.5, 0.58, 0.58):
-        player.play(3, make_map(x, 0.5, 0.04))
+        player.play(3, move_at(x, 0.5))
     x, _, w, _ = player.boxes[-1]
     assert x <= 0.39 * 320
     assert x + w >= 0.61 * 320
 
 
-def test_an_analyzer_that_rested_chooses_the_region_that_one_that_ran_would():
-    boxes = []
-    for rest in (np.zeros((14, 14), np.float32), None):
-        player = Player()
-        player.play(30, make_map(0.2, 0.5, 0.05))
-        player.play(300, rest)
-        player.play(60, make_map(0.8, 0.5, 0.05))
-        boxes.append(player.boxes[-1])
-    assert boxes[0] == boxes[1]
-    assert boxes[0][0] > 100, "what moved 20 s ago is forgotten"
+def test_what_moved_long_ago_is_forgotten_and_a_flicker_does_not_draw_the_region_away(player):
+    player.play(30, move_at(0.2, 0.5))
+    player.play(300)
+    assert player.boxes[-1] == player.boxes[29], "a picture at rest keeps its region"
+    # a large part of the picture flickers a little, a small one moves
+    flicker = move_at(0.8, 0.5)
+    flicker[0, 0:5, 0:12] = 5.0
+    player.play(60, flicker)
+    x, _, w, _ = player.boxes[-1]
+    assert w < 120
+    assert x <= 0.8 * 320 <= x + w
+
+
+def test_what_is_followed_at_full_resolution_is_where_something_moves(player):
+    salient = np.zeros((14, 14), np.float32)
+    salient[6:8, 1:3] = 1.0
+    scene = Scene(1280, 960, player.spec.fit)
+    player.policy.reset(scene, Scene(320, 240, player.spec.fit), 0)
+    player.policy.read_maps(salient, salient, 0)
+    stats = np.zeros((3, 60, 80), np.float32)
+    player.play(1, stats)
+    x, _, w, _ = player.regions[-1][1]
+    assert x <= 0.14 * 1280 <= x + w, "until something has moved, it is what is salient"
+    stats[0, 28:32, 62:66] = 40.0
+    player.play(15, stats)
+    player.policy.read_maps(salient, salient, player.frame * FRAME_NS)
+    player.play(1, stats)
+    x, _, w, _ = player.regions[-1][1]
+    assert w == 240
+    assert x <= 0.8 * 1280 <= x + w
 
 
 def test_an_expert_rarer_than_its_floor_runs_at_once_and_then_by_the_time_since():
