@@ -25,7 +25,7 @@ FIRST_NS = 500_000_000
 LOOK_NS = 200_000_000
 #: The region is so many times as large as what has moved: arms are stretched out of what they moved in so far, and
 #: where an arm moves, a person stands.
-ROOM = 1.7
+ROOM = 2.8
 #: This part of the changed blocks' weight at either end is left out: a flicker at the edge does not stretch the region.
 STRAY = 0.02
 #: A region is kept while it holds this share of what the best one would hold: an epoch should outlast an action.
@@ -35,8 +35,8 @@ KEEP_SHARE = 0.8
 class MovingRegion:
     """Follows what moves in one stream. ``box``: pixels of the small whole frame; None until something has moved."""
 
-    def __init__(self, scene: Scene, small: Scene, smallest_px: int) -> None:
-        self._small, self._smallest = small, smallest_px
+    def __init__(self, scene: Scene, small: Scene, smallest_px: int, room: float) -> None:
+        self._small, self._smallest, self._room = small, smallest_px, room
         self._scale = small.width / max(1, scene.width)
         self._weights: Blocks = np.zeros((0, 0), np.float32)
         self._began_ns = self._looked_ns = self._last_ns = 0
@@ -70,7 +70,7 @@ class MovingRegion:
         weights = np.where(groups == masses.argmax(), weights, 0.0)
         (left, right), (top, bottom) = (_extent(weights.sum(axis=axis)) for axis in (0, 1))
         centre = (left + right) / 2 * block_px, (top + bottom) / 2 * block_px
-        side = max(right - left, bottom - top) * block_px * ROOM
+        side = max(right - left, bottom - top) * block_px * self._room
         best = snap(self._small, centre, side, self._smallest)
         current = self.box
         if current is None or not 0.5 <= current[2] / best[2] <= 2.0:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings, default_settings
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
-from vidprism_edge.runtimes.streaming.motion import MovingRegion
+from vidprism_edge.runtimes.streaming.motion import ROOM, MovingRegion
 from vidprism_edge.runtimes.streaming.router import ROUTED, Knowledge, Router, Vector
 from vidprism_edge.spec import STREAMS, ModelSpec
 
@@ -106,7 +106,9 @@ class ContentPolicy:
         always_open: bool = False,
         max_skip_s: float = 30.0,
         settings: GateSettings | None = None,
+        room: float = ROOM,
     ) -> None:
+        """``room``: the moving region is so many times as large as what has moved."""
         if not 0 < max_skip_s <= spec.max_age_s:
             raise ValueError(
                 f"max_skip_s is {max_skip_s}, expected more than 0 and at most max_age_s, {spec.max_age_s}"
@@ -134,9 +136,10 @@ class ContentPolicy:
             )
             for name in STREAMS
         }
+        self._room = room
         self._scene = self._small = Scene(1, 1, spec.fit)
         self._region: Box | None = None
-        self._moving = MovingRegion(self._scene, self._small, 1)
+        self._moving = MovingRegion(self._scene, self._small, 1, room)
         self._motion_box: Box | None = None
         self._epoch_ns = 0
         self._salient = False
@@ -153,7 +156,7 @@ class ContentPolicy:
         self.known, self._warm_until_ns = Knowledge(t_ns), t_ns + self._spec.window_ns
         self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
         # a person who is far away is shown larger than the small frame has her, but not by much
-        self._moving = MovingRegion(scene, small, self._smallest("temporal") // 2)
+        self._moving = MovingRegion(scene, small, self._smallest("temporal") // 2, self._room)
         self._motion_box = None
         self._epoch_ns = t_ns
         self._salient = True

@@ -129,13 +129,19 @@ class Preparer:
         return lessons
 
     def record(
-        self, entries: Sequence[Entry], analyzer: Analyzer, *, variants: int, made: str = ""
+        self,
+        entries: Sequence[Entry],
+        analyzer: Analyzer,
+        *,
+        variants: int,
+        made: str = "",
+        room: float = motion.ROOM,
     ) -> list[Example]:
         """Play every clip through sampler and policy, in so many variants; what was played before is read.
 
-        ``made``: not the clips, but what this one of :data:`staging.MAKERS` makes of them.
+        ``made``: not the clips, but what this one of :data:`staging.MAKERS` makes of them. ``room``: as the policy's.
         """
-        name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}"
+        name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}-{room}"
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:
@@ -154,7 +160,7 @@ class Preparer:
             store = self._store(clip.entry, made)
             if not store.is_there():
                 store.write_frames(shown, self._spec)
-            recordings = self._play(shown, store, analyzer, variants, seed)
+            recordings = self._play(shown, store, analyzer, variants, seed, room)
             store.save()
             store.write_recordings(name, recordings)
             found[clip.entry.path] = Example(shown.entry.label, clip.entry.subject, store, recordings)
@@ -165,7 +171,7 @@ class Preparer:
         return self._recipe.seed + int(entry.key[:7], 16)
 
     def _play(
-        self, clip: Clip, store: ClipStore, analyzer: Analyzer, variants: int, seed: int
+        self, clip: Clip, store: ClipStore, analyzer: Analyzer, variants: int, seed: int, room: float
     ) -> list[list[Recording]]:
         spatial: dict[tuple[int, Box], Float] = {}
         mean, std = (np.array(v, np.float32)[:, None, None] for v in self._normalisation())
@@ -178,7 +184,7 @@ class Preparer:
                 grey = (pixels * std + mean) * 255.0
                 store.put_crop(key, np.clip(np.rint(grey), 0, 255).astype(np.uint8))
 
-        recorder = Recorder(self._spec, as_function(analyzer), sink=keep)
+        recorder = Recorder(self._spec, as_function(analyzer), sink=keep, room=room)
         recordings = [recorder.record(clip)]
         self._encode(store, spatial)
         for variant in draw_variants(variants, seed)[1:]:

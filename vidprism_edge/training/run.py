@@ -135,16 +135,18 @@ def record_all(
     none: bool = True,
 ) -> list[Example]:
     """All that is learned from: clips and negatives in their variants, and what is made of some of the clips."""
-    examples = preparer.record(data.entries, analyzer, variants=recipe.variants)
+    examples = preparer.record(data.entries, analyzer, variants=recipe.variants, room=recipe.room)
     if negatives:
-        examples += preparer.record(negatives, analyzer, variants=recipe.variants)
+        examples += preparer.record(negatives, analyzer, variants=recipe.variants, room=recipe.room)
     for made, every, variants in (
         ("idle", recipe.idle_every, 1),
         ("far", recipe.far_every, 2),
         ("passing", recipe.passing_every, 2),
     ):
         if every and (none or made in staging.SAME_LABEL):
-            examples += preparer.record(data.entries[::every], analyzer, variants=variants, made=made)
+            examples += preparer.record(
+                data.entries[::every], analyzer, variants=variants, made=made, room=recipe.room
+            )
     return examples
 
 
