@@ -301,9 +301,23 @@ def _swapped_regions(monkeypatch):
     monkeypatch.setattr(TokenSlots, "put", swapped)
 
 
+def _no_look_back(monkeypatch):
+    """Tokens of the region before stay in the window when the region changes."""
+    from vidprism_edge.runtimes.streaming.session import TemporalRunner
+
+    step = TemporalRunner.step
+    monkeypatch.setattr(TemporalRunner, "step", lambda self, s, k, box: (step(self, s, k, box)[0], False))
+
+
+PLANTS = (
+    _late_grid, _stale_state, _short_replay, _wrong_epoch, _no_clear, _old_tokens_seen, _swapped_regions,
+    _no_look_back,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "plant",
-    [_late_grid, _stale_state, _short_replay, _wrong_epoch, _no_clear, _old_tokens_seen, _swapped_regions],
+    PLANTS,
     ids=lambda f: f.__name__,
 )
 def test_a_planted_error_is_seen(tiny_net, tiny_bundle, tiny_spec, pictures, monkeypatch, plant):
