@@ -30,6 +30,9 @@ ROOM = 2.8
 STRAY = 0.02
 #: A region is kept while it holds this share of what the best one would hold: an epoch should outlast an action.
 KEEP_SHARE = 0.8
+#: … and is not so many times smaller or larger than that one. A person who waits moves a hand or her head a little:
+#: that is no reason to see less of her.
+TOO_SMALL, TOO_LARGE = 0.5, 4.1
 
 
 class MovingRegion:
@@ -73,7 +76,7 @@ class MovingRegion:
         side = max(right - left, bottom - top) * block_px * self._room
         best = snap(self._small, centre, side, self._smallest)
         current = self.box
-        if current is None or not 0.5 <= current[2] / best[2] <= 2.0:
+        if current is None or not TOO_SMALL <= current[2] / best[2] <= TOO_LARGE:
             return best
         serves = _held(weights, current, block_px) >= KEEP_SHARE * _held(weights, best, block_px)
         return current if serves else best

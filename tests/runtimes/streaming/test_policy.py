@@ -129,3 +129,12 @@ def test_an_expert_rarer_than_its_floor_runs_at_once_and_then_by_the_time_since(
     assert len(gaps) == 5
     assert gaps.min() >= 7.5
     assert gaps.max() <= 8.5
+
+
+def test_a_person_who_waits_is_seen_whole_though_only_a_hand_moves(player):
+    player.play(20, move_at(0.5, 0.5, blocks=6))
+    whole = player.boxes[-1]
+    assert whole[2] == 240
+    player.play(150)
+    player.play(60, move_at(0.55, 0.4, blocks=3))
+    assert player.boxes[-1] == whole
