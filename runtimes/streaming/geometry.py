@@ -19,7 +19,7 @@ BLOCK_PX = 16
 #: Side of a followed region as a fraction of the frame's shorter side, coarse to fine.
 LATTICE_SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)
 #: Positions step by this fraction of the region's side.
-LATTICE_STEP = 0.25
+LATTICE_STEP = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,13 @@ class Scene:
         return (x, y, side, side)
 
 
-def snap(scene: Scene, centre: tuple[float, float], side: float, smallest_px: int) -> Box:
+def snap(
+    scene: Scene,
+    centre: tuple[float, float],
+    side: float,
+    smallest_px: int,
+    lattice_step: float = LATTICE_STEP,
+) -> Box:
     """Return the lattice's square box around a centre (pixels), clamped inside the frame.
 
     The side is the smallest lattice scale that holds ``side`` (pixels) and has at least ``smallest_px``.
@@ -82,7 +88,7 @@ def snap(scene: Scene, centre: tuple[float, float], side: float, smallest_px: in
     wanted = max(side, min(smallest_px, shorter))
     fits = [round(shorter * scale) for scale in LATTICE_SCALES if round(shorter * scale) >= wanted - 0.5]
     size = min(fits, default=shorter)
-    step = max(1, round(size * LATTICE_STEP))
+    step = max(1, round(size * lattice_step))
     corner = []
     for position, limit in zip(centre, (scene.width, scene.height), strict=True):
         snapped = round((position - size / 2) / step) * step

@@ -7,10 +7,12 @@ away is some blocks high, and less than one cell of the analyzer's maps.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.runtimes.streaming.geometry import BLOCK_PX, Box, Scene, snap
+from vidprism_edge.runtimes.streaming.geometry import BLOCK_PX, LATTICE_STEP, Box, Scene, snap
 
 Blocks = npt.NDArray[np.float32]
 
@@ -23,9 +25,6 @@ MEMORY, FORGOTTEN = 0.77, 0.3
 FIRST_NS = 500_000_000
 #: The region is looked at so often.
 LOOK_NS = 200_000_000
-#: The region is so many times as large as what has moved: arms are stretched out of what they moved in so far, and
-#: where an arm moves, a person stands.
-ROOM = 2.8
 #: This part of the changed blocks' weight at either end is left out: a flicker at the edge does not stretch the region.
 STRAY = 0.02
 #: A region is kept while it holds this share of what the best one would hold: an epoch should outlast an action.
@@ -35,11 +34,22 @@ KEEP_SHARE = 0.8
 TOO_SMALL, TOO_LARGE = 0.5, 4.1
 
 
+@dataclass(frozen=True, slots=True)
+class RegionRule:
+    """How large the region is, and how exactly it lies."""
+
+    #: It is so many times as large as what has moved: arms are stretched out of what they moved in so far, and where
+    #: an arm moves, a person stands.
+    room: float = 2.8
+    #: Its positions step by this fraction of its side.
+    step: float = LATTICE_STEP
+
+
 class MovingRegion:
     """Follows what moves in one stream. ``box``: pixels of the small whole frame; None until something has moved."""
 
-    def __init__(self, scene: Scene, small: Scene, smallest_px: int, room: float) -> None:
-        self._small, self._smallest, self._room = small, smallest_px, room
+    def __init__(self, scene: Scene, small: Scene, smallest_px: int, rule: RegionRule) -> None:
+        self._small, self._smallest, self._rule = small, smallest_px, rule
         self._scale = small.width / max(1, scene.width)
         self._weights: Blocks = np.zeros((0, 0), np.float32)
         self._began_ns = self._looked_ns = self._last_ns = 0
@@ -73,8 +83,8 @@ class MovingRegion:
         weights = np.where(groups == masses.argmax(), weights, 0.0)
         (left, right), (top, bottom) = (_extent(weights.sum(axis=axis)) for axis in (0, 1))
         centre = (left + right) / 2 * block_px, (top + bottom) / 2 * block_px
-        side = max(right - left, bottom - top) * block_px * self._room
-        best = snap(self._small, centre, side, self._smallest)
+        side = max(right - left, bottom - top) * block_px * self._rule.room
+        best = snap(self._small, centre, side, self._smallest, self._rule.step)
         current = self.box
         if current is None or not TOO_SMALL <= current[2] / best[2] <= TOO_LARGE:
             return best

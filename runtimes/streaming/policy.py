@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings, default_settings
-from vidprism_edge.runtimes.streaming.geometry import Box, Scene, snap
-from vidprism_edge.runtimes.streaming.motion import ROOM, MovingRegion
+from vidprism_edge.runtimes.streaming.geometry import LATTICE_STEP, Box, Scene, snap
+from vidprism_edge.runtimes.streaming.motion import MovingRegion, RegionRule
 from vidprism_edge.runtimes.streaming.router import ROUTED, Knowledge, Router, Vector
 from vidprism_edge.spec import STREAMS, ModelSpec
 
@@ -59,7 +59,9 @@ class Policy(Protocol):
         """An expert ran."""
 
 
-def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) -> Box | None:
+def locate(
+    weights: Map, scene: Scene, smallest_px: int, current: Box | None, step: float = LATTICE_STEP
+) -> Box | None:
     """Return the lattice box that holds the peak of a map [g, g], keeping ``current`` while it serves."""
     middle, peak = float(np.median(weights)), float(weights.max())
     if peak - middle < SALIENT:
@@ -75,7 +77,7 @@ def locate(weights: Map, scene: Scene, smallest_px: int, current: Box | None) ->
     )
     origin, corner = scene.to_pixels(0.0, 0.0), scene.to_pixels(1.0, 1.0)
     extent = (SPREADS * spread + MARGIN_CELLS / side) * (corner[0] - origin[0])
-    best = snap(scene, scene.to_pixels(x, y), extent, smallest_px)
+    best = snap(scene, scene.to_pixels(x, y), extent, smallest_px, step)
     if current is None or best == current:
         return best
     near = 0.5 <= current[2] / best[2] <= 2.0
@@ -106,9 +108,9 @@ class ContentPolicy:
         always_open: bool = False,
         max_skip_s: float = 30.0,
         settings: GateSettings | None = None,
-        room: float = ROOM,
+        region: RegionRule | None = None,
     ) -> None:
-        """``room``: the moving region is so many times as large as what has moved."""
+        """``region``: how the moving region follows from what has moved."""
         if not 0 < max_skip_s <= spec.max_age_s:
             raise ValueError(
                 f"max_skip_s is {max_skip_s}, expected more than 0 and at most max_age_s, {spec.max_age_s}"
@@ -136,10 +138,10 @@ class ContentPolicy:
             )
             for name in STREAMS
         }
-        self._room = room
+        self._rule = region or RegionRule()
         self._scene = self._small = Scene(1, 1, spec.fit)
         self._region: Box | None = None
-        self._moving = MovingRegion(self._scene, self._small, 1, room)
+        self._moving = MovingRegion(self._scene, self._small, 1, self._rule)
         self._motion_box: Box | None = None
         self._epoch_ns = 0
         self._salient = False
@@ -154,9 +156,11 @@ class ContentPolicy:
             self._activity = Activity(self._settings)
         self._scene, self._small = scene, small
         self.known, self._warm_until_ns = Knowledge(t_ns), t_ns + self._spec.window_ns
-        self._region = snap(scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"))
+        self._region = snap(
+            scene, (scene.width / 2, scene.height / 2), 0.0, self._smallest("spatial"), self._rule.step
+        )
         # a person who is far away is shown larger than the small frame has her, but not by much
-        self._moving = MovingRegion(scene, small, self._smallest("temporal") // 2, self._room)
+        self._moving = MovingRegion(scene, small, self._smallest("temporal") // 2, self._rule)
         self._motion_box = None
         self._epoch_ns = t_ns
         self._salient = True
@@ -258,7 +262,9 @@ class ContentPolicy:
         if box is not None and box != before:
             scale = self._scene.width / self._small.width
             centre = (box[0] + box[2] / 2) * scale, (box[1] + box[3] / 2) * scale
-            self._region = snap(self._scene, centre, box[2] * scale, self._smallest("spatial"))
+            self._region = snap(
+                self._scene, centre, box[2] * scale, self._smallest("spatial"), self._rule.step
+            )
 
     def _follow_motion(self, t_ns: int) -> Box:
         """The temporal box. It changes at most once a window: a convolution's past belongs to one crop.
@@ -276,7 +282,9 @@ class ContentPolicy:
         attention = saliency * (0.2 + motion)
         self._salient = float(attention.max() - np.median(attention)) >= SALIENT
         if self._moving.box is None:
-            self._region = locate(attention, self._scene, self._smallest("spatial"), self._region)
+            self._region = locate(
+                attention, self._scene, self._smallest("spatial"), self._region, self._rule.step
+            )
 
     def ran(self, stream: str, t_ns: int) -> None:
         """Remember what the expert has seen, so that slow change is noticed too."""

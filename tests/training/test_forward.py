@@ -29,7 +29,9 @@ def as_clip(spec, recording, item):
             samples.t_ns.append(t_ns)
             samples.regions.append(sample.region)
             samples.boxes.append(box)
-    epochs = [Epoch(torch.from_numpy(p), run.warm, list(run.t_ns), box, run.begin_ns) for run, box, p in item.runs]
+    epochs = [
+        Epoch(torch.from_numpy(p), run.warm, list(run.t_ns), box, run.begin_ns) for run, box, p in item.runs
+    ]
     return Clip(spatial, hybrid, epochs, [t for t, _, _ in item.decisions])
 
 

@@ -135,13 +135,13 @@ class Preparer:
         *,
         variants: int,
         made: str = "",
-        room: float = motion.ROOM,
+        region: motion.RegionRule | None = None,
     ) -> list[Example]:
         """Play every clip through sampler and policy, in so many variants; what was played before is read.
 
-        ``made``: not the clips, but what this one of :data:`staging.MAKERS` makes of them. ``room``: as the policy's.
+        ``made``: not the clips, but what this one of :data:`staging.MAKERS` makes of them. ``region``: as the policy's.
         """
-        name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}-{room}"
+        name = f"{hash_weights(analyzer)}-{hash_policy()}-{self._recipe.seed}-{variants}-{region}"
         found: dict[Path, Example] = {}
         wanted = []
         for entry in entries:
@@ -160,7 +160,7 @@ class Preparer:
             store = self._store(clip.entry, made)
             if not store.is_there():
                 store.write_frames(shown, self._spec)
-            recordings = self._play(shown, store, analyzer, variants, seed, room)
+            recordings = self._play(shown, store, analyzer, variants, seed, region)
             store.save()
             store.write_recordings(name, recordings)
             found[clip.entry.path] = Example(shown.entry.label, clip.entry.subject, store, recordings)
@@ -171,7 +171,13 @@ class Preparer:
         return self._recipe.seed + int(entry.key[:7], 16)
 
     def _play(
-        self, clip: Clip, store: ClipStore, analyzer: Analyzer, variants: int, seed: int, room: float
+        self,
+        clip: Clip,
+        store: ClipStore,
+        analyzer: Analyzer,
+        variants: int,
+        seed: int,
+        region: motion.RegionRule | None,
     ) -> list[list[Recording]]:
         spatial: dict[tuple[int, Box], Float] = {}
         mean, std = (np.array(v, np.float32)[:, None, None] for v in self._normalisation())
@@ -184,7 +190,7 @@ class Preparer:
                 grey = (pixels * std + mean) * 255.0
                 store.put_crop(key, np.clip(np.rint(grey), 0, 255).astype(np.uint8))
 
-        recorder = Recorder(self._spec, as_function(analyzer), sink=keep, room=room)
+        recorder = Recorder(self._spec, as_function(analyzer), sink=keep, region=region)
         recordings = [recorder.record(clip)]
         self._encode(store, spatial)
         for variant in draw_variants(variants, seed)[1:]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vidprism_edge.calibration.data import Clip
 from vidprism_edge.runtimes.streaming.geometry import Box, Scene
-from vidprism_edge.runtimes.streaming.motion import ROOM
+from vidprism_edge.runtimes.streaming.motion import RegionRule
 from vidprism_edge.runtimes.streaming.policy import ContentPolicy, Plan
 from vidprism_edge.runtimes.streaming.sampler import Point, StreamSampler
 from vidprism_edge.runtimes.streaming.source import Frame
@@ -182,16 +182,16 @@ class Recorder:
         *,
         always_open: bool = False,
         sink: Sink = lambda *_: None,
-        room: float = ROOM,
+        region: RegionRule | None = None,
     ) -> None:
         """``sink`` is given the pixels, float32 [3, S, S], of every spatial and hybrid sample; it must copy them."""
         self._spec, self._analyze, self._always_open, self._sink = spec, analyze, always_open, sink
-        self._room = room
+        self._region = region
 
     def record(self, clip: Clip) -> list[Recording]:
         """Return the recordings of the clip, one for each stretch without a reset."""
         spec = self._spec
-        policy = _Watched(ContentPolicy(spec, always_open=self._always_open, room=self._room))
+        policy = _Watched(ContentPolicy(spec, always_open=self._always_open, region=self._region))
         self._sampler = StreamSampler(spec, policy, period_ns=clip.period_ns)
         found: list[Recording] = []
         origin_ns = last_ns = 0

@@ -18,6 +18,7 @@ from vidprism_edge.errors import UsageError
 from vidprism_edge.model.analyzer import Analyzer
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import VidPrism, build
+from vidprism_edge.runtimes.streaming.motion import RegionRule
 from vidprism_edge.spec import NONE, ModelSpec
 from vidprism_edge.training import staging
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
@@ -135,9 +136,10 @@ def record_all(
     none: bool = True,
 ) -> list[Example]:
     """All that is learned from: clips and negatives in their variants, and what is made of some of the clips."""
-    examples = preparer.record(data.entries, analyzer, variants=recipe.variants, room=recipe.room)
+    region = RegionRule(recipe.region_room, recipe.region_step)
+    examples = preparer.record(data.entries, analyzer, variants=recipe.variants, region=region)
     if negatives:
-        examples += preparer.record(negatives, analyzer, variants=recipe.variants, room=recipe.room)
+        examples += preparer.record(negatives, analyzer, variants=recipe.variants, region=region)
     for made, every, variants in (
         ("idle", recipe.idle_every, 1),
         ("far", recipe.far_every, 2),
@@ -145,7 +147,7 @@ def record_all(
     ):
         if every and (none or made in staging.SAME_LABEL):
             examples += preparer.record(
-                data.entries[::every], analyzer, variants=variants, made=made, room=recipe.room
+                data.entries[::every], analyzer, variants=variants, made=made, region=region
             )
     return examples
 

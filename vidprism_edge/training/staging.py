@@ -89,7 +89,9 @@ def make_passing(clip: Clip, rng: np.random.Generator) -> Clip:
     w, h = (int(side * np.exp(rng.uniform(*np.log(THING)))) for side in (width, height))
     x, y = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
     part = clip.frames[int(rng.integers(len(clip.frames)))].image[y : y + h, x : x + w, ::-1]
-    thing = np.clip(part @ rng.dirichlet((1, 1, 1), 3).T * rng.uniform(0.4, 1.6) + rng.uniform(-40, 40), 0, 255)
+    thing = np.clip(
+        part @ rng.dirichlet((1, 1, 1), 3).T * rng.uniform(0.4, 1.6) + rng.uniform(-40, 40), 0, 255
+    )
     across = [np.abs(np.linspace(-1, 1, n)) ** rng.choice((2, 4, 12)) for n in (h, w)]
     shape = (across[0][:, None] + across[1][None] < 1).astype(np.float32)
     shape = cv2.GaussianBlur(shape, (0, 0), 1.0)[..., None]

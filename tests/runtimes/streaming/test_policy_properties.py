@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidprism_edge.runtimes.streaming.geometry import LATTICE_SCALES, Scene
-from vidprism_edge.runtimes.streaming.motion import ROOM
+from vidprism_edge.runtimes.streaming.motion import RegionRule
 from vidprism_edge.runtimes.streaming.policy import ContentPolicy, locate
 from vidprism_edge.spec import STREAMS, load_preset
 
@@ -227,7 +227,11 @@ def test_the_moving_region_is_as_large_as_what_moves_and_holds_it(blocks):
         plan = stream.frame(motion=50.0 if k > 5 else 0.0, place=(0.3, 0.4), blocks=blocks)
     x, y, side, _ = plan.boxes["temporal"][0]
     extent = blocks * 16 / 4
-    assert min(180, 0.8 * extent * ROOM) <= side <= min(180, max(68, 1.5 * extent * ROOM))
+    assert (
+        min(180, 0.8 * extent * RegionRule().room)
+        <= side
+        <= min(180, max(68, 1.5 * extent * RegionRule().room))
+    )
     for middle, low, length in ((0.3 * 320, x, side), (0.4 * 180, y, side)):
         assert low <= middle - extent / 2 + 4
         assert middle + extent / 2 - 4 <= low + length
