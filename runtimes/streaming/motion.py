@@ -29,9 +29,8 @@ LOOK_NS = 200_000_000
 STRAY = 0.02
 #: A region is kept while it holds this share of what the best one would hold: an epoch should outlast an action.
 KEEP_SHARE = 0.8
-#: … and is not so many times smaller or larger than that one. A person who waits moves a hand or her head a little:
-#: that is no reason to see less of her.
-TOO_SMALL, TOO_LARGE = 0.5, 4.1
+#: … and has not less than this share of that one's side.
+TOO_SMALL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,9 @@ class RegionRule:
     room: float = 2.8
     #: Its positions step by this fraction of its side.
     step: float = LATTICE_STEP
+    #: One that is so many times larger than need be is left. A person who waits moves a hand or her head a little: that
+    #: is no reason to see less of her.
+    too_large: float = 4.1
 
 
 class MovingRegion:
@@ -86,7 +88,7 @@ class MovingRegion:
         side = max(right - left, bottom - top) * block_px * self._rule.room
         best = snap(self._small, centre, side, self._smallest, self._rule.step)
         current = self.box
-        if current is None or not TOO_SMALL <= current[2] / best[2] <= TOO_LARGE:
+        if current is None or not TOO_SMALL <= current[2] / best[2] <= self._rule.too_large:
             return best
         serves = _held(weights, current, block_px) >= KEEP_SHARE * _held(weights, best, block_px)
         return current if serves else best

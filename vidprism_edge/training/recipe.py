@@ -60,11 +60,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     erase: float = 0.3
     mirror: float = 0.5
     analyzer_steps: int = 150
-    #: The moving region, in training, is so many times as large as what has moved, and its positions step by such a
-    #: fraction of its side: tighter and coarser than on a device, where a larger one is surer to hold the person and
-    #: one that lies exactly is worth more than one that varies.
+    #: :class:`RegionRule` in training: tighter, coarser and sooner left than on a device, where a larger region is surer
+    #: to hold the person, and one that lies exactly and stays is worth more than one that varies.
     region_room: float = 1.7
     region_step: float = 0.25
+    region_too_large: float = 2.0
     #: Of so many clips one is also learned from in this form; 0: none is.
     idle_every: int = 4
     far_every: int = 4

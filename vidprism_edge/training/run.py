@@ -136,7 +136,7 @@ def record_all(
     none: bool = True,
 ) -> list[Example]:
     """All that is learned from: clips and negatives in their variants, and what is made of some of the clips."""
-    region = RegionRule(recipe.region_room, recipe.region_step)
+    region = RegionRule(recipe.region_room, recipe.region_step, recipe.region_too_large)
     examples = preparer.record(data.entries, analyzer, variants=recipe.variants, region=region)
     if negatives:
         examples += preparer.record(negatives, analyzer, variants=recipe.variants, region=region)
