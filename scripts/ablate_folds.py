@@ -91,7 +91,7 @@ def elsewhere(small: Scene, box: Box) -> Box:
     )
 
 
-#: Where the temporal expert looks instead of the region that the analyzer chose.
+#: Where the temporal expert looks instead of the chosen region.
 REGIONS: dict[str, Callable[[Scene, Box], Box]] = {
     "the full frame instead of the chosen region": lambda small, _: small.whole,
     "a centre crop instead of the chosen region": centre,
