@@ -60,8 +60,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     erase: float = 0.3
     mirror: float = 0.5
     analyzer_steps: int = 150
-    #: :class:`RegionRule` in training: tighter, coarser and sooner left than on a device, where a larger region is surer
-    #: to hold the person, and one that lies exactly and stays is worth more than one that varies.
+    #: :class:`RegionRule` in training: tighter, coarser and sooner left than on a device, where a larger region is
+    #: surer to hold the person, and one that lies exactly and stays is worth more than one that varies.
     region_room: float = 1.7
     region_step: float = 0.25
     region_too_large: float = 2.0
