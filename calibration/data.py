@@ -179,6 +179,12 @@ class Clip:
     frames: list[Frame]
     period_ns: int | None
 
+    @property
+    def frame_ns(self) -> int:
+        """The source's period, or the mean time between frames where the file does not tell it."""
+        span_ns = self.frames[-1].t_ns - self.frames[0].t_ns
+        return self.period_ns or round(span_ns / (len(self.frames) - 1))
+
 
 @contextmanager
 def play(entry: Entry) -> Iterator[tuple[Iterator[Frame], int | None]]:

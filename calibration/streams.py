@@ -95,9 +95,7 @@ class SubjectStream(CountedSource):
         """Number of frames of a clip, still ones at its start and end, and the period (ns)."""
         clip = decode(entry)
         pictures = [f.image for f in clip.frames]
-        span = clip.frames[-1].t_ns - clip.frames[0].t_ns
-        period = clip.period_ns or round(span / (len(pictures) - 1))
-        return len(pictures), count_still(pictures), count_still(pictures[::-1]), period
+        return len(pictures), count_still(pictures), count_still(pictures[::-1]), clip.frame_ns
 
     def _arrange(
         self,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.model.checkpoint import Checkpoint
+from vidprism_edge.model.clip import looked_back_ns
 from vidprism_edge.model.network import build
 from vidprism_edge.spec import ModelSpec
 from vidprism_edge.training.prepare import Example, Preparer, default_cache
@@ -46,9 +47,8 @@ def region_share(spec: ModelSpec, example: Example) -> list[float]:
         runs = recording.runs(spec.receptive_field)
         for t_ns in recording.decisions_ns[recording.warming :]:
             inside = total = 0.0
-            begun = [run for run in runs if run.begin_ns <= t_ns]
-            back = max((run.begin_ns for run in begun if run.t_ns[0] < run.begin_ns), default=0)
-            for run in (run for run in begun if run.begin_ns >= back):
+            back = looked_back_ns(((run.t_ns[0], run.begin_ns) for run in runs), t_ns)
+            for run in (run for run in runs if back <= run.begin_ns <= t_ns):
                 for time, index in zip(run.t_ns, run.frames[run.warm :], strict=True):
                     if (
                         not t_ns - spec.window_ns < time <= t_ns

@@ -145,14 +145,15 @@ class Activity:
         motion, luma = stats[0], stats[2].copy()
         if self._luma is not None and self._luma.shape == luma.shape:
             self._learn(motion)
-        changed = motion > self._threshold()
+        threshold = self._threshold()
+        changed = motion > threshold
         count = int(np.count_nonzero(changed))
         self.cause, self.share = "", count / motion.size
         self._since_global += 1
         if count >= self._least(motion.size):
             self.cause = "motion" if count < GLOBAL_SHARE * motion.size else self._name_global(motion, luma)
         self.moving = self.cause not in ("", "light")
-        self.excess = np.maximum(motion - self._threshold(), 0.0) if self.cause == "motion" else None
+        self.excess = np.maximum(motion - threshold, 0.0) if self.cause == "motion" else None
         self._luma = luma
 
     def _learn(self, motion: Luma) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Box = tuple[int, int, int, int]
 SceneBox = tuple[float, float, float, float]
+Floats = npt.NDArray[np.floating]
 WHOLE: SceneBox = (0.0, 0.0, 1.0, 1.0)
 #: Side of the blocks of which the native core tells the statistics, in pixels of the frame.
 BLOCK_PX = 16
@@ -94,6 +95,12 @@ def snap(
         snapped = round((position - size / 2) / step) * step
         corner.append(int(min(max(snapped, 0), limit - size)))
     return (corner[0], corner[1], size, size)
+
+
+def weight_inside(weights: Floats, xs: Floats, ys: Floats, box: SceneBox | Box) -> float:
+    """The part of a map's weight [rows, columns] whose cells' centres, ``xs`` and ``ys``, lie in a box."""
+    x, y, w, h = box
+    return float(weights[(ys >= y) & (ys <= y + h)][:, (xs >= x) & (xs <= x + w)].sum())
 
 
 def _interpolate(

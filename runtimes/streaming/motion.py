@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vidprism_edge.runtimes.streaming.geometry import BLOCK_PX, LATTICE_STEP, Box, Scene, snap
+from vidprism_edge.runtimes.streaming.geometry import BLOCK_PX, LATTICE_STEP, Box, Scene, snap, weight_inside
 
 Blocks = npt.NDArray[np.float32]
 
@@ -52,7 +52,7 @@ class MovingRegion:
 
     def __init__(self, scene: Scene, small: Scene, smallest_px: int, rule: RegionRule) -> None:
         self._small, self._smallest, self._rule = small, smallest_px, rule
-        self._scale = small.width / max(1, scene.width)
+        self._block_px = BLOCK_PX * (small.width / max(1, scene.width))
         self._weights: Blocks = np.zeros((0, 0), np.float32)
         self._began_ns = self._looked_ns = self._last_ns = 0
         self.box: Box | None = None
@@ -71,12 +71,13 @@ class MovingRegion:
         ripe = t_ns - self._began_ns >= FIRST_NS and t_ns - self._looked_ns >= LOOK_NS
         if ripe and self._weights.max() >= FORGOTTEN:
             self._looked_ns = t_ns
-            self.box = self._find(BLOCK_PX * self._scale)
+            self.box = self._find()
 
-    def _find(self, block_px: float) -> Box:
+    def _find(self) -> Box:
         """The lattice's box around the heaviest group of blocks that touch; the present one while it serves."""
         import cv2
 
+        block_px = self._block_px
         there = (self._weights >= FORGOTTEN).astype(np.uint8)
         _, groups = cv2.connectedComponents(cv2.dilate(there, np.ones((3, 3), np.uint8)))
         weights = self._weights * there
@@ -90,8 +91,9 @@ class MovingRegion:
         current = self.box
         if current is None or not TOO_SMALL <= current[2] / best[2] <= self._rule.too_large:
             return best
-        serves = _held(weights, current, block_px) >= KEEP_SHARE * _held(weights, best, block_px)
-        return current if serves else best
+        ys, xs = ((np.arange(n) + 0.5) * block_px for n in weights.shape)
+        held, possible = (weight_inside(weights, xs, ys, box) for box in (current, best))
+        return current if held >= KEEP_SHARE * possible else best
 
 
 def _extent(weights: Blocks) -> tuple[float, float]:
@@ -99,11 +101,3 @@ def _extent(weights: Blocks) -> tuple[float, float]:
     edges = np.concatenate(((0.0,), np.cumsum(weights))) / weights.sum()
     begin, end = np.interp((STRAY, 1.0 - STRAY), edges, np.arange(len(edges)))
     return float(begin), float(end)
-
-
-def _held(weights: Blocks, box: Box, block_px: float) -> float:
-    """The weight of the blocks whose centres lie in a box."""
-    x, y, w, h = box
-    rows, columns = ((np.arange(n) + 0.5) * block_px for n in weights.shape)
-    inside = weights[(rows >= y) & (rows <= y + h)][:, (columns >= x) & (columns <= x + w)]
-    return float(inside.sum())

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.runtimes.streaming.gates import LOOKS, Activity, Gate, GateSettings, default_settings
-from vidprism_edge.runtimes.streaming.geometry import LATTICE_STEP, Box, Scene, snap
+from vidprism_edge.runtimes.streaming.geometry import LATTICE_STEP, Box, Scene, snap, weight_inside
 from vidprism_edge.runtimes.streaming.motion import MovingRegion, RegionRule
 from vidprism_edge.runtimes.streaming.router import ROUTED, Knowledge, Router, Vector
 from vidprism_edge.spec import STREAMS, ModelSpec
@@ -81,16 +81,8 @@ def locate(
     if current is None or best == current:
         return best
     near = 0.5 <= current[2] / best[2] <= 2.0
-    return current if near and _held(mass, scene, current) >= KEEP_SHARE * _held(mass, scene, best) else best
-
-
-def _held(mass: Map, scene: Scene, box: Box) -> float:
-    """The part of a map's mass whose cells' centres lie in a box."""
-    side = mass.shape[0]
-    x, y, w, h = scene.to_scene(box)
-    grid = (np.arange(side) + 0.5) / side
-    columns, rows = (grid >= x) & (grid <= x + w), (grid >= y) & (grid <= y + h)
-    return float(mass[rows][:, columns].sum())
+    held, possible = (weight_inside(mass, grid, grid, scene.to_scene(box)) for box in (current, best))
+    return current if near and held >= KEEP_SHARE * possible else best
 
 
 class ContentPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -32,6 +33,14 @@ class Epoch:
     t_ns: list[int]
     box: SceneBox
     begin_ns: int
+
+
+def looked_back_ns(tokens: Iterable[tuple[int, int]], t_ns: int) -> int:
+    """When, up to ``t_ns``, the last epoch began that looks back: it stands in the place of all before it.
+
+    ``tokens``: time of each, and when its epoch began. 0: none has looked back.
+    """
+    return max((begin for time, begin in tokens if time < begin <= t_ns), default=0)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidprism_edge.model.analyzer import Analyzer
-from vidprism_edge.model.clip import Clip
+from vidprism_edge.model.clip import Clip, looked_back_ns
 from vidprism_edge.model.encoders import load_encoder
 from vidprism_edge.model.experts.hybrid import HybridAttention, HybridEncoder
 from vidprism_edge.model.experts.spatial import SpatialExpert
@@ -103,8 +103,7 @@ class VidPrism(nn.Module):
         """Select what a decision at ``t_ns`` sees: the window, and the newest sample while it is not too old."""
         stream = self.spec.streams[name]
         slots = self.spec.slots(name) * stream.regions
-        # an epoch that looks back stands in the place of all before it
-        back = max((k.begin_ns for k in tokens if k.t_ns < k.begin_ns <= t_ns), default=0)
+        back = looked_back_ns(((k.t_ns, k.begin_ns) for k in tokens), t_ns)
         past = [k for k in tokens if k.t_ns <= t_ns and back <= k.begin_ns <= t_ns]
         newest = max((token.t_ns for token in past), default=None)
         chosen = []

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vidprism_edge.model.clip import looked_back_ns
 from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import WHOLE, Box, Scene, SceneBox, interpolation
 from vidprism_edge.spec import ModelSpec
@@ -345,8 +346,7 @@ class Collator:
         index, box_of = np.zeros(count, np.int64), np.zeros(count, np.int64)
         mask, meta = np.zeros(count, np.float32), np.zeros((count, 5), np.float32)
         until = t_ns - hidden_ns
-        # an epoch that looks back stands in the place of all before it
-        back = max((begin for time, begin, _, _ in tokens if time < begin <= until), default=0)
+        back = looked_back_ns(((time, begin) for time, begin, _, _ in tokens), until)
         past = [token for token in tokens if token[0] <= until and back <= token[1] <= until]
         newest = max((token[0] for token in past), default=0)
         slot = 0

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -49,8 +50,12 @@ def default_cache() -> Path:
 
 def hash_policy() -> str:
     """Names the code that decides what is sampled: recordings of another policy are not read."""
+    return _hash_source(gates, geometry, motion, policy, sampler, recordings_of_clips)
+
+
+def _hash_source(*modules: ModuleType) -> str:
     digest = hashlib.sha256()
-    for module in (gates, geometry, motion, policy, sampler, recordings_of_clips, staging):
+    for module in modules:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:8]
 
@@ -64,6 +69,8 @@ class Preparer:
         self._spec, self._encoder, self._recipe, self._progress = spec, encoder, recipe, progress
         text = f"{CACHE_VERSION}|{spec.streams}|{spec.encoder}|{spec.fit}|{spec.small_px}|{hash_weights(encoder)}"
         self._folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
+        # clips that other code has made, or from another seed, are not read
+        self._making = f"{_hash_source(staging)}-{recipe.seed}"
         self._reader = Reader()
         self.analyzer_loss: float | None = None
 
@@ -72,7 +79,7 @@ class Preparer:
         return self._reader.describe()
 
     def _store(self, entry: Entry, made: str = "") -> ClipStore:
-        return ClipStore(self._folder / (entry.key + (f"-{made}-{staging.VERSION}" if made else "")))
+        return ClipStore(self._folder / (entry.key + (f"-{made}-{self._making}" if made else "")))
 
     def _clips(self, entries: Sequence[Entry], what: str) -> Iterator[Clip]:
         return self._reader.read(entries, lambda i, n: self._progress(what, i, n))

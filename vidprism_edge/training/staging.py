@@ -19,8 +19,6 @@ from vidprism_edge.spec import NONE
 Picture = npt.NDArray[np.uint8]
 Maker = Callable[[Clip, np.random.Generator], Clip | None]
 
-#: Caches name it: clips made otherwise are not read.
-VERSION = 2
 #: An idle clip needs so many still frames at a clip's start.
 LEAST_IDLE = 5
 #: Length of what is made without an action.
@@ -33,13 +31,9 @@ THING = (0.12, 0.8)
 ON_ITS_WAY = 0.25
 
 
-def _period(clip: Clip) -> int:
-    return clip.period_ns or round((clip.frames[-1].t_ns - clip.frames[0].t_ns) / (len(clip.frames) - 1))
-
-
 def _quiet(clip: Clip, pictures: Sequence[npt.NDArray], rng: np.random.Generator) -> Clip:
     """A clip of class ``none`` of these pictures, with a sensor's noise."""
-    period = _period(clip)
+    period = clip.frame_ns
     frames = []
     for i, picture in enumerate(pictures):
         noisy = picture + rng.normal(0.0, rng.uniform(0.5, 2.5), picture.shape)
@@ -53,7 +47,7 @@ def make_idle(clip: Clip, rng: np.random.Generator) -> Clip | None:
     if still < LEAST_IDLE:
         return None
     order = [*range(still), *range(still - 2, 0, -1)]
-    count = round(MADE_S * 1e9 / _period(clip))
+    count = round(MADE_S * 1e9 / clip.frame_ns)
     return _quiet(clip, [clip.frames[order[i % len(order)]].image for i in range(count)], rng)
 
 
@@ -113,7 +107,7 @@ def make_passing(clip: Clip, rng: np.random.Generator) -> Clip:
     times = np.linspace(start, max(end, start + ON_ITS_WAY), len(points))
     turns, sizes = rng.normal(0, 25, len(points)), np.exp(rng.normal(0, 0.15, len(points)))
     pictures = []
-    count = round(MADE_S * 1e9 / _period(clip))
+    count = round(MADE_S * 1e9 / clip.frame_ns)
     for now in np.arange(count) / count:
         at_x, at_y, turn, size = (np.interp(now, times, v) for v in (*points.T, turns, sizes))
         move = cv2.getRotationMatrix2D((w / 2, h / 2), turn, size)
