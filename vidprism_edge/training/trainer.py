@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,13 +174,11 @@ class Trainer:
         examples = draw_epoch(self._examples, np.random.default_rng((recipe.seed, number, epoch)))
         self._set_mode(stage)
         total = 0.0
-        for step in range(steps):
+        for step, made in enumerate(self._batches(examples, stage, rng)):
             self._progress(
                 f"stage {number + 1} of {len(recipe.stages)}", epoch * steps + step, stage.epochs * steps
             )
-            part = examples[step * recipe.batch : (step + 1) * recipe.batch]
-            items = [self._maker.altered(e, rng, size_px=stage.size_px, joint=stage.joint) for e in part]
-            batch = self._collator.join(items).to(self._device)
+            batch = made.to(self._device)
             share = (epoch * steps + step + 1) / (stage.epochs * steps)
             # one cycle: up over a tenth of the stage, then down along a cosine
             scale = min(share / 0.1, 0.5 * (1 + np.cos(np.pi * share)) + 0.01)
@@ -194,6 +193,25 @@ class Trainer:
             self._follow(epoch * steps + step)
             total += float(loss.detach())
         return total / steps
+
+    def _batches(
+        self, examples: Sequence[Example], stage: Stage, rng: np.random.Generator
+    ) -> Iterator[Batch]:
+        """An epoch's batches in order; while one is learned from, a thread makes the next."""
+        count = self._recipe.batch
+
+        def make(first: int) -> Batch:
+            part = examples[first : first + count]
+            items = [self._maker.altered(e, rng, size_px=stage.size_px, joint=stage.joint) for e in part]
+            return self._collator.join(items)
+
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(make, 0)
+            for first in range(count, len(examples) + count, count):
+                batch = pending.result()
+                if first < len(examples):
+                    pending = pool.submit(make, first)
+                yield batch
 
     def _set_mode(self, stage: Stage) -> None:
         self._net.eval()
