@@ -2,7 +2,8 @@
 
 ``folds`` exports the checkpoints ``foldS.safetensors`` of a folder, S the subject left out, converts each into one
 bundle a precision (calibration never sees S), and plays clips of S through all of them; it goes on where it was cut
-off, and begins anew where a checkpoint has changed. ``merge`` puts what was measured into docs/results.
+off, and begins anew where a checkpoint has changed. ``merge`` puts what was measured into docs/results, under another
+``--name`` for another machine.
 
     python scripts/measure_precision.py folds --checkpoints DIR --folds 1,4 --data DATA --work WORK --accuracy
     python scripts/measure_precision.py folds --checkpoints DIR --folds 1,4 --data DATA --work WORK --timing
@@ -51,6 +52,15 @@ COMMANDS = (
     "python scripts/measure_precision.py make --bundle C.vpbundle --work WORK/clip --data D --left-out 1 --samples 12",
     "python scripts/measure_precision.py time --work WORK/clip --data DATA --left-out 1 --clips 3",
     "python scripts/measure_precision.py merge --work WORK --fresh",
+)
+
+#: The picture that is kept beside the first machine's table.
+FRONTIER = (
+    "",
+    "![Error against time of every graph in every precision](../images/precision-frontier.png)",
+    "",
+    "The frontier of each graph as `auto` measured it (`reports/precision.png` of its bundle): rings are chosen,",
+    "crosses are wrong: below 20 dB of signal to error, or refuted by the golden vectors.",
 )
 
 
@@ -274,12 +284,12 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def merge(options: argparse.Namespace) -> None:
-    """Put what is measured in all work folders into docs/results/precision.json, in place of those rows there."""
+    """Put what is measured in all work folders into docs/results/NAME.json, in place of those rows there."""
     files = [*options.work.rglob("accuracy.json"), *options.work.rglob("times-*.json")]
     found = [json.loads(f.read_text()) for f in sorted(files)]
     if not found:
         raise SystemExit(f"{options.work} has nothing that was measured; run `folds` first")
-    file = RESULTS / "precision.json"
+    file = RESULTS / f"{options.name}.json"
     old = {"rows": []} if options.fresh or not file.is_file() else json.loads(file.read_text())
     every: dict[tuple[str, ...], dict[str, Any]] = {}
     for told in found:
@@ -294,7 +304,7 @@ def merge(options: argparse.Namespace) -> None:
     )
     told = {"environment": found[0]["environment"], "rows": ordered}
     file.write_text(json.dumps(told, indent=1) + "\n")
-    write_table(told)
+    write_table(told, options.name)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -310,8 +320,8 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def write_table(told: dict[str, Any]) -> None:
-    """Write docs/results/precision.md from the rows that were measured."""
+def write_table(told: dict[str, Any], name: str) -> None:
+    """Write docs/results/NAME.md from the rows that were measured."""
     environment = told["environment"]
     sets = ", ".join(environment["instruction_sets"])
     amx = (
@@ -349,15 +359,9 @@ def write_table(told: dict[str, Any]) -> None:
             if r["row"] == "auto" and "precisions" in r:
                 chosen = ", ".join(f"{name} {precision}" for name, precision in r["precisions"].items())
                 lines += ["", f"`auto` on {r['engine']}: {chosen}."]
-    lines += [
-        "",
-        "![Error against time of every graph in every precision](../images/precision-frontier.png)",
-        "",
-        "The frontier of each graph as `auto` measured it (`reports/precision.png` of its bundle): rings are chosen,",
-        "crosses are wrong: below 20 dB of signal to error, or refuted by the golden vectors.",
-    ]
+    lines += FRONTIER if name == "precision" else []
     lines += ["", "## Commands", "", "```sh", *COMMANDS, "```"]
-    (RESULTS / "precision.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -372,6 +376,7 @@ def main() -> None:
     parser.add_argument("--accuracy", action="store_true", help="folds: top-1 and agreement alone")
     parser.add_argument("--timing", action="store_true", help="folds: times alone")
     parser.add_argument("--fresh", action="store_true", help="merge: forget the rows measured before")
+    parser.add_argument("--name", default="precision", help="merge: the table's, one for each machine")
     parser.add_argument("--bundle", type=Path, help="make: the fp32 bundle")
     parser.add_argument("--left-out", help="make, accuracy, time: the subject")
     parser.add_argument("--threads", default="1,2", help="folds, time: numbers of threads")

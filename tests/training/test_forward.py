@@ -13,8 +13,8 @@ from vidprism_edge.export.pipeline import ExportOptions, export_bundle
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.clip import Clip, Epoch, Samples
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
-from vidprism_edge.training.batches import Collator, ItemMaker
-from vidprism_edge.training.forward import forward_batch, run_temporal
+from vidprism_edge.training.batches import Change, Collator, ItemMaker
+from vidprism_edge.training.forward import _Taps, forward_batch, run_temporal
 
 
 def as_clip(spec, recording, item):
@@ -90,6 +90,38 @@ def test_hidden_experts_change_the_answer_and_leak_nothing(prepared, spec, recip
     assert batch.hybrid_slots.mask.sum() > 0
     assert not torch.allclose(whole, hidden)
     assert torch.equal(hidden, changed)
+
+
+@pytest.mark.parametrize("hidden_ns", [{}, {"temporal": 700_000_000}])
+def test_frames_that_no_decision_sees_are_left_out_and_nothing_else(prepared, spec, recipe, hidden_ns):
+    net, examples, _ = prepared
+    maker, collator = ItemMaker(spec, recipe, {}), Collator(spec)
+    fewer = 0
+    for example, recording in ((e, r) for e in examples for v in e.recordings for r in v):
+        item = maker.exact(example, recording)
+        item.hidden_ns = hidden_ns
+        # all is shown where every decision's tokens are asked for, whatever is hidden from them
+        with torch.inference_mode():
+            expected, _ = forward_batch(net, collator.join([item]))
+        shown = sum(len(run.frames) for run, _, _ in item.runs)
+        for i, decision in enumerate(item.decisions):
+            alone = maker._make(
+                example, recording, Change(), np.random.default_rng(0), [decision], 0, 0, None, hidden_ns
+            )
+            with torch.inference_mode():
+                found, _ = forward_batch(net, collator.join([alone]))
+            torch.testing.assert_close(found, expected[i : i + 1], atol=1e-5, rtol=1e-4)
+            fewer += sum(len(run.frames) for run, _, _ in alone.runs) < shown
+    assert fewer > 2, "nothing was left out: the test shows too little"
+
+
+def test_the_taps_of_a_causal_convolution_have_the_gradient_of_what_they_show():
+    for steps, dilation in ((7, 2), (3, 4)):
+        video = torch.randn(2, steps, 2, 3, 4, dtype=torch.double, requires_grad=True)
+        padded = torch.nn.functional.pad(video, (0, 0, 0, 0, 0, 0, 2 * dilation, 0))
+        expected = torch.cat([padded[:, i * dilation : i * dilation + steps] for i in range(3)], dim=-1)
+        assert torch.equal(_Taps.apply(video, 3, dilation), expected)
+        assert torch.autograd.gradcheck(lambda v, d=dilation: _Taps.apply(v, 3, d), video)
 
 
 def test_the_fast_temporal_forward_is_the_expert(prepared):

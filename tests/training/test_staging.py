@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from vidprism_edge.calibration.data import Reader
-from vidprism_edge.calibration.streams import count_still
-from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.spec import NONE
 from vidprism_edge.training.staging import FAR, FAR_PX, MADE_S, make_far, make_idle, make_passing
 
@@ -26,35 +23,18 @@ def changes(made) -> np.ndarray:
     return np.array([(np.abs(p - pictures[0]).max(axis=2) > 20).mean() for p in pictures])
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_an_idle_clip_shows_still_pictures_of_both_ends(clip, seed):
-    made = make_idle(clip, np.random.default_rng(seed))
+def test_an_idle_clip_is_its_still_start_with_fresh_noise(clip):
+    made = make_idle(clip, np.random.default_rng(0))
     assert made.entry.label == NONE
     assert made.frames[-1].t_ns == pytest.approx(MADE_S * 1e9, rel=0.05)
+    assert changes(made).max() < 0.01
     assert all(np.any(a.image != b.image) for a, b in pairwise(made.frames))
-    pictures = [f.image.astype(np.int16) for f in clip.frames]
-    head, tail = count_still(pictures), count_still(pictures[::-1])
-    still = [*pictures[:head], *pictures[len(pictures) - tail :]]
-    for frame in made.frames:
-        assert min(np.abs(frame.image - p).mean() for p in still) < 3.0, "a picture of the action"
 
 
-def test_an_idle_clip_jumps_from_one_end_to_the_other(clip):
-    start = clip.frames[0].image
-    end = start[:, ::-1]
-    half = len(clip.frames) // 2
-    frames = [Frame(end if i >= half else start, f.t_ns, f.index) for i, f in enumerate(clip.frames)]
-    made = make_idle(replace(clip, frames=frames), np.random.default_rng(0))
-    at_end = [
-        np.abs(f.image - end.astype(float)).mean() < np.abs(f.image - start.astype(float)).mean()
-        for f in made.frames
-    ]
-    assert 1 <= np.count_nonzero(np.diff(at_end)) <= 4
+def test_a_clip_that_moves_at_once_has_no_idle_part(clip):
+    from dataclasses import replace
 
-
-def test_a_clip_that_moves_all_the_time_has_no_idle_part(clip):
-    quarter = len(clip.frames) // 4
-    moving = replace(clip, frames=clip.frames[2 * quarter : 3 * quarter])
+    moving = replace(clip, frames=clip.frames[len(clip.frames) // 2 :])
     assert make_idle(moving, np.random.default_rng(0)) is None
 
 

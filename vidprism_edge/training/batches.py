@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -171,17 +171,14 @@ class ItemMaker:
             decisions = [
                 decisions[i] for i in sorted(rng.choice(len(decisions), recipe.decisions, replace=False))
             ]
-        item = self._make(
+        return self._make(
             example, recording, change, rng, decisions, spec.labels.index(label), size_px,
-            recipe.hybrid_samples if joint else 0,
+            recipe.hybrid_samples if joint else 0, self._hide(rng) if joint else None,
         )  # fmt: skip
-        if joint:
-            self._hide(item, rng)
-        return item
 
-    def _hide(self, item: Item, rng: np.random.Generator) -> None:
-        """Drop an expert, or let its newest samples be some time old. One expert always stays whole."""
-        recipe = self._recipe
+    def _hide(self, rng: np.random.Generator) -> dict[str, int]:
+        """Drop an expert, or let its newest samples be some time old (ns). One expert always stays whole."""
+        recipe, hidden_ns = self._recipe, {}
         names = ["spatial", "hybrid", "temporal"]
         stays = rng.choice(names, p=[0.1, 0.1, 0.8])
         for name in names:
@@ -189,9 +186,10 @@ class ItemMaker:
             if name == stays:
                 continue
             if rng.random() < share:
-                item.hidden_ns[name] = 1 << 60
+                hidden_ns[name] = 1 << 60
             elif rng.random() < recipe.age_expert:
-                item.hidden_ns[name] = round(rng.uniform(0.1, 2.5) * 1e9)
+                hidden_ns[name] = round(rng.uniform(0.1, 2.5) * 1e9)
+        return hidden_ns
 
     def _make(
         self,
@@ -203,8 +201,9 @@ class ItemMaker:
         label: int,
         size_px: int,
         hybrid_samples: int | None,
+        hidden_ns: dict[str, int] | None = None,
     ) -> Item:
-        item = Item(decisions=decisions, label=label)
+        item = Item(decisions=decisions, label=label, hidden_ns=hidden_ns or {})
         side = self._spec.encoder.grid
         for s in recording.spatial:
             patches, frame = example.store.features[s.frame, s.box]
@@ -214,11 +213,32 @@ class ItemMaker:
             item.patches.append(patches.astype(np.float32))
             item.frames.append(frame.astype(np.float32))
         self._add_hybrid(item, example, recording, change, rng, hybrid_samples)
-        seen_from = min(t for t, _, _ in decisions) - self._spec.window_ns
-        for run in recording.runs(self._spec.receptive_field):
-            if run.t_ns[-1] > seen_from and run.begin_ns <= decisions[-1][0]:
-                self._add_run(item, example, recording.small, run, change, rng, size_px)
+        for run in self._seen_runs(item, recording):
+            self._add_run(item, example, recording.small, run, change, rng, size_px)
         return item
+
+    def _seen_runs(self, item: Item, recording: Recording) -> Iterator[Run]:
+        """What the decisions see of the temporal expert's epochs, each with the receptive field before it."""
+        reach = self._spec.receptive_field
+        runs = recording.runs(reach)
+        tokens = [(t, run.begin_ns) for run in runs for t in run.t_ns]
+        hidden_ns = item.hidden_ns.get("temporal", 0)
+        seen = {
+            i for t, _, _ in item.decisions for i in find_seen(self._spec, "temporal", tokens, t, hidden_ns)
+        }
+        offset = 0
+        for run in runs:
+            mine = [i - offset for i in range(offset, offset + len(run.t_ns)) if i in seen]
+            offset += len(run.t_ns)
+            if mine:
+                first, last = run.warm + mine[0], run.warm + mine[-1]
+                start = max(0, first - reach + 1)
+                yield replace(
+                    run,
+                    frames=run.frames[start : last + 1],
+                    warm=first - start,
+                    t_ns=run.t_ns[mine[0] : mine[-1] + 1],
+                )
 
     def _add_hybrid(
         self, item: Item, example: Example, recording: Recording, change: Change, rng: np.random.Generator,
@@ -340,24 +360,36 @@ class Collator:
         self, name: str, tokens: list[Token], t_ns: int, hidden_ns: int,
         boxes: dict[SceneBox, int] | None,
     ) -> tuple[npt.NDArray, Float, Float, npt.NDArray]:  # fmt: skip
-        """Index, mask, meta and box number of an expert's slots at one decision; the rule of the clip forward."""
-        stream = self._spec.streams[name]
-        count = self._spec.slots(name) * stream.regions
+        """Index, mask, meta and box number of an expert's slots at one decision."""
+        count = self._spec.slots(name) * self._spec.streams[name].regions
         index, box_of = np.zeros(count, np.int64), np.zeros(count, np.int64)
         mask, meta = np.zeros(count, np.float32), np.zeros((count, 5), np.float32)
-        until = t_ns - hidden_ns
-        back = looked_back_ns(((time, begin) for time, begin, _, _ in tokens), until)
-        past = [token for token in tokens if token[0] <= until and back <= token[1] <= until]
-        newest = max((token[0] for token in past), default=0)
-        slot = 0
-        for time, _, box, number in past:
-            age_ns = t_ns - time
-            if age_ns < self._spec.window_ns or (time == newest and age_ns <= stream.stale_s * 1e9):
-                index[slot], mask[slot], meta[slot] = number, 1.0, (age_ns / 1e9, *box)
-                if boxes is not None:
-                    box_of[slot] = boxes.setdefault(box, len(boxes))
-                slot += 1
+        times = [(time, begin) for time, begin, _, _ in tokens]
+        for slot, i in enumerate(find_seen(self._spec, name, times, t_ns, hidden_ns)):
+            time, _, box, number = tokens[i]
+            index[slot], mask[slot], meta[slot] = number, 1.0, ((t_ns - time) / 1e9, *box)
+            if boxes is not None:
+                box_of[slot] = boxes.setdefault(box, len(boxes))
         return index, mask, meta, box_of
+
+
+def find_seen(
+    spec: ModelSpec, name: str, tokens: Sequence[tuple[int, int]], t_ns: int, hidden_ns: int
+) -> list[int]:
+    """Which of an expert's tokens a decision at ``t_ns`` sees; the rule of the clip forward.
+
+    ``tokens``: time of each, and when its epoch began. ``hidden_ns``: what is younger than this is not seen.
+    """
+    until = t_ns - hidden_ns
+    back = looked_back_ns(tokens, until)
+    past = [i for i, (time, begin) in enumerate(tokens) if time <= until and back <= begin <= until]
+    newest = max((tokens[i][0] for i in past), default=0)
+    stale_ns = spec.streams[name].stale_s * 1e9
+    return [
+        i
+        for i in past
+        if t_ns - tokens[i][0] < spec.window_ns or (tokens[i][0] == newest and t_ns - newest <= stale_ns)
+    ]
 
 
 def _stack(values: list[Float], shape: tuple[int, ...]) -> torch.Tensor:

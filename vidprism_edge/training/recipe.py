@@ -66,7 +66,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     region_step: float = 0.25
     region_too_large: float = 2.0
     #: Of so many clips one is also learned from in this form; 0: none is.
-    idle_every: int = 2
+    idle_every: int = 4
     far_every: int = 4
     passing_every: int = 2
 

@@ -141,7 +141,7 @@ def record_all(
     if negatives:
         examples += preparer.record(negatives, analyzer, variants=recipe.variants, region=region)
     for made, every, variants in (
-        ("idle", recipe.idle_every, 2),
+        ("idle", recipe.idle_every, 1),
         ("far", recipe.far_every, 2),
         ("passing", recipe.passing_every, 2),
     ):

@@ -19,8 +19,8 @@ from vidprism_edge.spec import NONE
 Picture = npt.NDArray[np.uint8]
 Maker = Callable[[Clip, np.random.Generator], Clip | None]
 
-#: Idle needs so many still frames at a clip's start or end, and is seen for so many seconds before it jumps.
-LEAST_IDLE, IDLE_S = 5, (0.8, 2.5)
+#: An idle clip needs so many still frames at a clip's start.
+LEAST_IDLE = 5
 #: Length of what is made without an action.
 MADE_S = 3.5
 #: A clip is seen from so many times as far away, and the camera's longer side is so many pixels.
@@ -42,25 +42,13 @@ def _quiet(clip: Clip, pictures: Sequence[npt.NDArray], rng: np.random.Generator
 
 
 def make_idle(clip: Clip, rng: np.random.Generator) -> Clip | None:
-    """The still frames at a clip's ends, played forwards and backwards, in turn; None if there are too few.
-
-    Where one end's frames follow on the other's, all of the picture jumps, and still nobody does anything.
-    """
-    pictures = [frame.image for frame in clip.frames]
-    ends = [order[: count_still(order)] for order in (pictures, pictures[::-1])]
-    ends = [end for end in ends if len(end) >= LEAST_IDLE]
-    if not ends:
+    """The still frames at a clip's start, played forwards and backwards; None if too few."""
+    still = count_still([frame.image for frame in clip.frames])
+    if still < LEAST_IDLE:
         return None
+    order = [*range(still), *range(still - 2, 0, -1)]
     count = round(MADE_S * 1e9 / clip.frame_ns)
-    shown: list[Picture] = []
-    turn = int(rng.integers(2))
-    while len(shown) < count:
-        end = ends[turn % len(ends)]
-        there_and_back = [*end, *end[-2:0:-1]]
-        for i in range(round(rng.uniform(*IDLE_S) * 1e9 / clip.frame_ns)):
-            shown.append(there_and_back[i % len(there_and_back)])
-        turn += 1
-    return _quiet(clip, shown[:count], rng)
+    return _quiet(clip, [clip.frames[order[i % len(order)]].image for i in range(count)], rng)
 
 
 def make_far(clip: Clip, rng: np.random.Generator) -> Clip:
