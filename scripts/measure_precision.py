@@ -63,6 +63,15 @@ FRONTIER = (
     "crosses are wrong: below 20 dB of signal to error, or refuted by the golden vectors.",
 )
 
+#: What else is to be known of a machine.
+NOTES = {
+    "precision-amx": (
+        "",
+        "The host was busy with other guests: elapsed times (two threads) vary by half and more from minute to minute,",
+        "and all times are longer than the processor needs by itself. Ratios of processor time (one thread) are surer.",
+    )
+}
+
 
 def plan_of(row: str, options: argparse.Namespace, fp32: Bundle) -> PrecisionPlan:
     """The plan of a row; a target takes its own half precision."""
@@ -339,6 +348,7 @@ def write_table(told: dict[str, Any], name: str) -> None:
         "1 and 4. `clip-b32` has random weights, calibrated on few samples: times alone.",
         "Uniform rows are measured even where the accuracy gate would refuse them. `auto` is held to it, on the clips",
         "of the left-out subject: no less top-1, and at least 99 % of the labels.",
+        *NOTES.get(name, ()),
     ]
     tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in told["rows"]:
