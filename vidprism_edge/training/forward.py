@@ -144,16 +144,17 @@ def run_temporal(expert: TemporalExpert, frames: Tensor) -> tuple[Tensor, Tensor
 
 def encode_temporal(expert: TemporalExpert, groups: list[RunGroup]) -> tuple[Tensor, Tensor]:
     """All steps of all runs, after one blank token that empty slots point to → [1 + T, D], [1 + T, m, m]."""
-    tokens, maps = [], []
+    weight = expert.layout.weight
+    tokens, maps = [weight.new_zeros(1, len(weight))], [weight.new_zeros(1, expert.grid, expert.grid)]
     for group in groups:
         token, motion = run_temporal(expert, group.frames)
         tokens.append(token.flatten(0, 1))
         maps.append(motion.flatten(0, 1))
-    return _with_blank(torch.cat(tokens)), _with_blank(torch.cat(maps))
+    return torch.cat(tokens), torch.cat(maps)
 
 
 def _with_blank(values: Tensor) -> Tensor:
-    return torch.cat((torch.zeros_like(values[:1]), values))
+    return torch.cat((values.new_zeros(1, *values.shape[1:]), values))
 
 
 def forward_batch(net: VidPrism, batch: Batch) -> tuple[Tensor, Tensor]:
