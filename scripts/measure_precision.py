@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +46,55 @@ RESULTS = ROOT / "docs" / "results"
 ROWS = ("fp32", "half", "int8", "auto")
 COUNTS = ("clips", "right", "decisions", "agree")
 HALF = {"onnx": "fp16", "openvino": "bf16"}
-COMMANDS = (
-    "python scripts/measure_precision.py folds --checkpoints DIR --data DATA --work WORK --samples 150 --accuracy",
-    "python scripts/measure_precision.py folds --checkpoints DIR --folds 1,4 --data DATA --work WORK --timing",
+SCRIPT = "python scripts/measure_precision.py"
+CLIP = (
     "vidprism-edge export --target onnx --preset clip-b32 --random-weights --untrained --output C.vpbundle",
-    "python scripts/measure_precision.py make --bundle C.vpbundle --work WORK/clip --data D --left-out 1 --samples 12",
-    "python scripts/measure_precision.py time --work WORK/clip --data DATA --left-out 1 --clips 3",
-    "python scripts/measure_precision.py merge --work WORK --fresh",
+    f"{SCRIPT} make --bundle C.vpbundle --work WORK/clip --data DATA --left-out 1 --samples 12",
+    f"{SCRIPT} time --work WORK/clip --data DATA --left-out 1 --clips 3",
 )
 
-#: The picture that is kept beside the first machine's table.
-FRONTIER = (
-    "",
-    "![Error against time of every graph in every precision](../images/precision-frontier.png)",
-    "",
-    "The frontier of each graph as `auto` measured it (`reports/precision.png` of its bundle): rings are chosen,",
-    "crosses are wrong: below 20 dB of signal to error, or refuted by the golden vectors.",
-)
 
-#: What else is to be known of a machine.
-NOTES = {
-    "precision-amx": (
-        "",
-        "The host was busy with other guests: elapsed times (two threads) vary by half and more from minute to minute,",
-        "and all times are longer than the processor needs by itself. Ratios of processor time (one thread) are surer.",
-    )
+@dataclass(frozen=True)
+class Table:
+    """What one machine's table says beside its rows: how it was made, what else is to be known, what follows."""
+
+    commands: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+TABLES = {
+    "precision": Table(
+        (
+            f"{SCRIPT} folds --checkpoints DIR --data DATA --work WORK --samples 150 --accuracy",
+            f"{SCRIPT} folds --checkpoints DIR --folds 1,4 --data DATA --work WORK --timing",
+            *CLIP,
+            f"{SCRIPT} merge --work WORK --fresh",
+        ),
+        after=(
+            "",
+            "![Error against time of every graph in every precision](../images/precision-frontier.png)",
+            "",
+            "The frontier of each graph as `auto` measured it (`reports/precision.png` of its bundle): rings are "
+            "chosen,",
+            "crosses are wrong: below 20 dB of signal to error, or refuted by the golden vectors.",
+        ),
+    ),
+    "precision-amx": Table(
+        (
+            f"{SCRIPT} make --bundle fold4.vpbundle --work WORK/nano --data DATA --left-out 4 --samples 100",
+            f"{SCRIPT} time --work WORK/nano --data DATA --left-out 4",
+            f"{SCRIPT} accuracy --work WORK/nano --data DATA --left-out 4",
+            *CLIP,
+            f"{SCRIPT} merge --work WORK --name precision-amx",
+        ),
+        notes=(
+            "",
+            "The host was busy with other guests: elapsed times (two threads) vary by half and more from minute",
+            "to minute, and all times are longer than the processor needs by itself. Ratios of processor time",
+            "(one thread) are surer.",
+        ),
+    ),
 }
 
 
@@ -348,7 +373,7 @@ def write_table(told: dict[str, Any], name: str) -> None:
         "1 and 4. `clip-b32` has random weights, calibrated on few samples: times alone.",
         "Uniform rows are measured even where the accuracy gate would refuse them. `auto` is held to it, on the clips",
         "of the left-out subject: no less top-1, and at least 99 % of the labels.",
-        *NOTES.get(name, ()),
+        *TABLES[name].notes,
     ]
     tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in told["rows"]:
@@ -369,8 +394,7 @@ def write_table(told: dict[str, Any], name: str) -> None:
             if r["row"] == "auto" and "precisions" in r:
                 chosen = ", ".join(f"{name} {precision}" for name, precision in r["precisions"].items())
                 lines += ["", f"`auto` on {r['engine']}: {chosen}."]
-    lines += FRONTIER if name == "precision" else []
-    lines += ["", "## Commands", "", "```sh", *COMMANDS, "```"]
+    lines += [*TABLES[name].after, "", "## Commands", "", "```sh", *TABLES[name].commands, "```"]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -386,7 +410,9 @@ def main() -> None:
     parser.add_argument("--accuracy", action="store_true", help="folds: top-1 and agreement alone")
     parser.add_argument("--timing", action="store_true", help="folds: times alone")
     parser.add_argument("--fresh", action="store_true", help="merge: forget the rows measured before")
-    parser.add_argument("--name", default="precision", help="merge: the table's, one for each machine")
+    parser.add_argument(
+        "--name", default="precision", choices=TABLES, help="merge: the table's, one for each machine"
+    )
     parser.add_argument("--bundle", type=Path, help="make: the fp32 bundle")
     parser.add_argument("--left-out", help="make, accuracy, time: the subject")
     parser.add_argument("--threads", default="1,2", help="folds, time: numbers of threads")

@@ -149,7 +149,9 @@ class ItemMaker:
         """The clip as a device sees it, with the decisions that a device makes."""
         decisions = [(t, i >= recording.warming, 1.0) for i, t in enumerate(recording.decisions_ns)]
         label = self._spec.labels.index(example.label) if example.label in self._spec.labels else 0
-        return self._make(example, recording, Change(), np.random.default_rng(0), decisions, label, 0, None)
+        return self._make(
+            example, recording, Change(), np.random.default_rng(0), decisions, label, 0, None, {}
+        )
 
     def altered(self, example: Example, rng: np.random.Generator, *, size_px: int, joint: bool) -> Item:
         """The clip in one of its variants, changed, with an expert dropped or aged at times."""
@@ -173,7 +175,7 @@ class ItemMaker:
             ]
         return self._make(
             example, recording, change, rng, decisions, spec.labels.index(label), size_px,
-            recipe.hybrid_samples if joint else 0, self._hide(rng) if joint else None,
+            recipe.hybrid_samples if joint else 0, self._hide(rng) if joint else {},
         )  # fmt: skip
 
     def _hide(self, rng: np.random.Generator) -> dict[str, int]:
@@ -201,9 +203,9 @@ class ItemMaker:
         label: int,
         size_px: int,
         hybrid_samples: int | None,
-        hidden_ns: dict[str, int] | None = None,
+        hidden_ns: dict[str, int],
     ) -> Item:
-        item = Item(decisions=decisions, label=label, hidden_ns=hidden_ns or {})
+        item = Item(decisions=decisions, label=label, hidden_ns=hidden_ns)
         side = self._spec.encoder.grid
         for s in recording.spatial:
             patches, frame = example.store.features[s.frame, s.box]
@@ -224,12 +226,12 @@ class ItemMaker:
         tokens = [(t, run.begin_ns) for run in runs for t in run.t_ns]
         hidden_ns = item.hidden_ns.get("temporal", 0)
         seen = {
-            i for t, _, _ in item.decisions for i in find_seen(self._spec, "temporal", tokens, t, hidden_ns)
+            tokens[i]
+            for t, _, _ in item.decisions
+            for i in find_seen(self._spec, "temporal", tokens, t, hidden_ns)
         }
-        offset = 0
         for run in runs:
-            mine = [i - offset for i in range(offset, offset + len(run.t_ns)) if i in seen]
-            offset += len(run.t_ns)
+            mine = [i for i, t in enumerate(run.t_ns) if (t, run.begin_ns) in seen]
             if mine:
                 first, last = run.warm + mine[0], run.warm + mine[-1]
                 start = max(0, first - reach + 1)
