@@ -178,6 +178,8 @@ class Clip:
     entry: Entry
     frames: list[Frame]
     period_ns: int | None
+    #: First frame in which the label is to be seen, and the first in which it no longer is; None: it is in all.
+    span: tuple[int, int] | None = None
 
     @property
     def frame_ns(self) -> int:

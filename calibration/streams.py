@@ -57,7 +57,7 @@ class _Part:
     shown: tuple[int, ...]
 
 
-def _back_and_forth(first: int, last: int, count: int) -> tuple[int, ...]:
+def back_and_forth(first: int, last: int, count: int) -> tuple[int, ...]:
     """``count`` of the numbers first … last, forwards and backwards, beginning at ``first``."""
     turn = [*range(first, last + 1), *range(last - 1, first, -1)]
     return tuple(turn[i % len(turn)] for i in range(count))
@@ -114,8 +114,8 @@ class SubjectStream(CountedSource):
             order = order or [int(i) for i in rng.permutation(len(clips))]
             entry, count, head, tail, _ = clips[order.pop()]
             idle = rng.uniform(*idle_s, 2) / 2 * 1e9 / self.period_ns
-            before = _back_and_forth(0, head - 1, round(idle[0]))[::-1]
-            after = _back_and_forth(count - tail, count - 1, round(idle[1]))
+            before = back_and_forth(0, head - 1, round(idle[0]))[::-1]
+            after = back_and_forth(count - tail, count - 1, round(idle[1]))
             middle = tuple(range(count)) if actions else ()
             if actions:
                 first = shown + len(before)

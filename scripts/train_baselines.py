@@ -36,7 +36,7 @@ from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import Scene
 from vidprism_edge.spec import NONE, ModelSpec
-from vidprism_edge.training.batches import Change
+from vidprism_edge.training.batches import Change, draw_decisions
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.run import record_all
@@ -243,11 +243,10 @@ def fit(views: Views, examples: Sequence[Example], mirror: dict[str, str], recip
                 mirrored = not net.on_features and example.label in mirror and rng.random() < recipe.mirror
                 label = mirror[example.label] if mirrored else example.label
                 change = Change.draw(recipe, rng, bool(mirrored))
-                ready = recording.decisions_ns[recording.warming :]
-                for t_ns in rng.choice(ready, min(recipe.decisions, len(ready)), replace=False):
-                    moved = int(t_ns) + round(rng.uniform(-0.5, 0.0) * views.spec.hop_ns)
-                    inputs.append(views.window(example, variant, moved, number, change, rng))
-                    targets.append(labels.index(label))
+                wanted = labels.index(label)
+                for said in draw_decisions(views.spec, example, recording, wanted, recipe.decisions, rng):
+                    inputs.append(views.window(example, variant, said.t_ns, number, change, rng))
+                    targets.append(said.label)
             loss = F.cross_entropy(
                 net(torch.from_numpy(np.stack(inputs))),
                 torch.tensor(targets),

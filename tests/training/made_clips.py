@@ -11,8 +11,10 @@ FPS = 15
 SIZE = (128, 96)
 
 
-def write_clip(path: Path, kind: str, *, seed: int = 0, seconds: float = 3.0, still_s: float = 0.6) -> None:
-    """``kind``: left, right or flicker. The first ``still_s`` seconds are still."""
+def write_clip(
+    path: Path, kind: str, *, seed: int = 0, seconds: float = 3.0, still_s: float = 0.6, rest_s: float = 0.0
+) -> None:
+    """``kind``: left, right or flicker. The first ``still_s`` and the last ``rest_s`` seconds are still."""
     rng = np.random.default_rng(seed)
     width, height = SIZE
     background = (
@@ -25,7 +27,7 @@ def write_clip(path: Path, kind: str, *, seed: int = 0, seconds: float = 3.0, st
         count = round(seconds * FPS)
         for i in range(count):
             picture = background.copy()
-            done = max(0.0, (i / FPS - still_s) / (seconds - still_s))
+            done = min(1.0, max(0.0, (i / FPS - still_s) / (seconds - still_s - rest_s)))
             if kind == "flicker":
                 picture[row : row + 20, 50:70] = 250 if (i // 2) % 2 and done else 20
             else:

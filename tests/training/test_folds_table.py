@@ -110,3 +110,4 @@ def test_the_recipe_for_depth_is_a_recipe(folds):
     from vidprism_edge.training.recipe import load_recipe
 
     assert load_recipe(folds.ROOT / "scripts" / "recipes" / "depth27.json").stages
+    assert load_recipe(folds.ROOT / "scripts" / "recipes" / "streams.json").stream_every

@@ -32,7 +32,7 @@ def as_clip(spec, recording, item):
     epochs = [
         Epoch(torch.from_numpy(p), run.warm, list(run.t_ns), box, run.begin_ns) for run, box, p in item.runs
     ]
-    return Clip(spatial, hybrid, epochs, [t for t, _, _ in item.decisions])
+    return Clip(spatial, hybrid, epochs, [d.t_ns for d in item.decisions])
 
 
 class Kept(torch.nn.Module):
@@ -107,7 +107,7 @@ def test_frames_that_no_decision_sees_are_left_out_and_nothing_else(
             expected, _ = forward_batch(net, collator.join([whole]))
         for i, decision in enumerate(whole.decisions):
             part = maker._make(
-                example, recording, Change(), np.random.default_rng(0), [decision], 0, 0, None, hidden_ns
+                example, recording, Change(), np.random.default_rng(0), [decision], 0, None, hidden_ns
             )
             with torch.inference_mode():
                 found, _ = forward_batch(net, collator.join([part]))
@@ -169,7 +169,7 @@ def test_eval_on_the_bundle_gives_the_label_of_torch_at_every_decision(
         (recording,) = example.recordings[0]
         item = maker.exact(example, recording)
         expected = torch.log_softmax(clip_logits(net, spec, recording, item, monkeypatch), dim=1).numpy()
-        assert judged.ready == tuple(ready for _, ready, _ in item.decisions)
+        assert judged.ready == tuple(d.ready for d in item.decisions)
         assert judged.scores.argmax(axis=1).tolist() == expected.argmax(axis=1).tolist()
         # crops are kept as bytes and features in half precision
         np.testing.assert_allclose(judged.scores, expected, atol=0.02)

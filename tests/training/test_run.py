@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import numpy as np
 import pytest
 import torch
+from made_clips import write_clip
 
 from vidprism_edge.calibration.data import read_dataset
 from vidprism_edge.errors import UsageError
 from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_state
 from vidprism_edge.model.network import build
-from vidprism_edge.training.batches import Change, Collator, ItemMaker
+from vidprism_edge.runtimes.streaming.geometry import Scene
+from vidprism_edge.training.batches import Change, Collator, ItemMaker, draw_decisions
 from vidprism_edge.training.forward import forward_batch
-from vidprism_edge.training.prepare import Preparer
+from vidprism_edge.training.prepare import Example, Preparer
 from vidprism_edge.training.recipe import Recipe, Stage, load_recipe, read_mirror
-from vidprism_edge.training.recording import Variant, draw_variants
-from vidprism_edge.training.run import TrainOptions, train
+from vidprism_edge.training.recording import Recording, Step, Variant, draw_variants
+from vidprism_edge.training.run import TrainOptions, record_all, train
 from vidprism_edge.training.trainer import Trainer
 
 TWO_EPOCHS = (Stage(epochs=2, joint=False, rate=3e-3), Stage(epochs=1, joint=True, rate=1e-3))
@@ -119,19 +123,15 @@ def test_a_mirrored_clip_has_the_other_label_and_its_boxes_on_the_other_side(pre
     always = msgspec.structs.replace(
         recipe, mirror=1.0, box_shift=0.0, box_scale=0.0, light=0.0, noise=0.0, erase=0.0
     )
-    item = ItemMaker(spec, always, {"left": "right", "right": "left"}).altered(
-        example, np.random.default_rng(1), size_px=0, joint=True
-    )
+
+    def labels_of(mirror):
+        maker = ItemMaker(spec, always, mirror)
+        item = maker.altered(example, np.random.default_rng(1), size_px=0, joint=True)
+        return {spec.labels[decision.label] for decision in item.decisions}
+
     assert example.label == "left"
-    assert spec.labels[item.label] == "right"
-    assert (
-        spec.labels[
-            ItemMaker(spec, always, {})
-            .altered(example, np.random.default_rng(1), size_px=0, joint=True)
-            .label
-        ]
-        == "left"
-    )
+    assert labels_of({"left": "right", "right": "left"}) == {"right"}
+    assert labels_of({}) == {"left"}
     assert Change(mirrored=True).place((0.1, 0.2, 0.3, 0.4)) == pytest.approx((0.6, 0.2, 0.3, 0.4))
     pictures = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
     assert np.array_equal(
@@ -203,6 +203,50 @@ def test_the_decision_begins_as_what_the_temporal_expert_says_by_itself(prepared
         net.fusion.gain.zero_()
         logits, _ = forward_batch(net, batch)
     assert torch.allclose(logits, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("span", [(40, 60), (40, 45)])
+def test_decisions_about_a_stream_say_what_they_see(prepared, spec, span):
+    """An action from 4 s on in 10 s of video: half of the decisions see most of it, half see next to nothing."""
+    whole = Scene(64, 48, "letterbox")
+    recording = Recording(whole, whole)
+    recording.steps = [Step(i * 100_000_000, i, None) for i in range(101)]
+    recording.decisions_ns = [round(spec.hop_ns * n) for n in range(1, round(10e9 / spec.hop_ns) + 1)]
+    store = SimpleNamespace(info=SimpleNamespace(span=span))
+    example = Example("left", "1", store, [[recording]])
+    window, begins, ends = spec.window_ns / 1e9, span[0] / 10, span[1] / 10
+    told = set()
+    for seed in range(30):
+        made = draw_decisions(spec, example, recording, 0, 4, np.random.default_rng(seed))
+        assert [spec.labels[d.label] for d in made].count("none") == 2
+        assert len(made) in (3, 4)
+        for decision in made:
+            t_s = decision.t_ns / 1e9
+            seen = (min(t_s, ends) - max(t_s - window, begins)) / min(window, ends - begins)
+            assert seen <= 0.1 if spec.labels[decision.label] == "none" else seen >= 0.6
+            told.add((decision.label, t_s < begins))
+    assert told == {(0, False), (spec.labels.index("none"), True), (spec.labels.index("none"), False)}
+    store.info.span = None
+    assert {d.label for d in draw_decisions(spec, example, recording, 0, 4, np.random.default_rng(0))} == {0}
+
+
+def test_streams_are_made_of_clips_that_begin_and_end_still(tiny_spec, spec, recipe, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    write_clip(folder / "rests.mp4", "left", rest_s=0.8)
+    write_clip(folder / "moves.mp4", "left")
+    (folder / "clips.csv").write_text("path,label\nrests.mp4,left\nmoves.mp4,left\n")
+    data = read_dataset(folder)
+    net = build(spec, seed=5, random_weights=True)
+    preparer = Preparer(spec, net.spatial.encoder, recipe, tmp_path / "cache", lambda *_: None)
+    streams = msgspec.structs.replace(recipe, stream_every=1, far_every=0, passing_every=0, idle_every=0)
+    preparer.open(data.entries)
+    *clips, made = record_all(preparer, net.analyzer, data, (), streams)
+    assert [len(clips), made.label] == [2, "left"]
+    assert len(made.recordings) == 2
+    assert len(record_all(preparer, net.analyzer, data, (), streams, none=False)) == 2
+    item = ItemMaker(spec, streams, {}).altered(made, np.random.default_rng(0), size_px=0, joint=False)
+    assert {spec.labels[d.label] for d in item.decisions} == {"left", "none"}
 
 
 def test_mirror_pairs_are_read_and_checked():

@@ -12,13 +12,16 @@ import torch
 from vidprism_edge.model.clip import looked_back_ns
 from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import WHOLE, Box, Scene, SceneBox, interpolation
-from vidprism_edge.spec import ModelSpec
+from vidprism_edge.spec import NONE, ModelSpec
 from vidprism_edge.training.forward import Batch, RunGroup, Slots
 from vidprism_edge.training.prepare import Example
 from vidprism_edge.training.recipe import Recipe
 from vidprism_edge.training.recording import Recording, Run, Sample
 
 Float = npt.NDArray[np.float32]
+#: A decision about a stream says the action from so much of it on, or of the window where that is shorter, and nothing
+#: up to so little; between them it may say either, and nothing is learned from it.
+SEEN_ENOUGH, SEEN_TOO_LITTLE = 0.6, 0.1
 #: Time of a token, when its epoch began, where it lies, and its number in the batch.
 Token = tuple[int, int, SceneBox, int]
 
@@ -124,6 +127,16 @@ def _warp(pictures: Float, matrix: Float) -> Float:
     return warped
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision of a clip, and what it ought to say."""
+
+    t_ns: int
+    ready: bool
+    weight: float
+    label: int
+
+
 @dataclass(slots=True)
 class Item:
     """One clip as arrays, before it joins others in a batch."""
@@ -134,9 +147,8 @@ class Item:
     hybrid: list[tuple[int, SceneBox]] = field(default_factory=list)
     crops: Float | None = None
     runs: list[tuple[Run, SceneBox, Float]] = field(default_factory=list)
-    decisions: list[tuple[int, bool, float]] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     hidden_ns: dict[str, int] = field(default_factory=dict)
-    label: int = 0
 
 
 class ItemMaker:
@@ -147,11 +159,11 @@ class ItemMaker:
 
     def exact(self, example: Example, recording: Recording) -> Item:
         """The clip as a device sees it, with the decisions that a device makes."""
-        decisions = [(t, i >= recording.warming, 1.0) for i, t in enumerate(recording.decisions_ns)]
         label = self._spec.labels.index(example.label) if example.label in self._spec.labels else 0
-        return self._make(
-            example, recording, Change(), np.random.default_rng(0), decisions, label, 0, None, {}
-        )
+        decisions = [
+            Decision(t, i >= recording.warming, 1.0, label) for i, t in enumerate(recording.decisions_ns)
+        ]
+        return self._make(example, recording, Change(), np.random.default_rng(0), decisions, 0, None, {})
 
     def altered(self, example: Example, rng: np.random.Generator, *, size_px: int, joint: bool) -> Item:
         """The clip in one of its variants, changed, with an expert dropped or aged at times."""
@@ -161,20 +173,9 @@ class ItemMaker:
         mirrored = example.label in self._mirror and rng.random() < recipe.mirror
         label = self._mirror[example.label] if mirrored else example.label
         change = Change.draw(recipe, rng, bool(mirrored))
-        decisions = []
-        last = recording.decisions_ns[-1]
-        origin = recording.steps[0].t_ns
-        for t in recording.decisions_ns:
-            moved = min(t + round(rng.uniform(-0.5, 0.5) * spec.hop_ns), last)
-            seen = (moved - origin) / spec.window_ns
-            if seen >= 0.7 or t == last:
-                decisions.append((moved, seen >= 1.0, 1.0 if seen >= 0.95 else 0.3))
-        if len(decisions) > recipe.decisions:
-            decisions = [
-                decisions[i] for i in sorted(rng.choice(len(decisions), recipe.decisions, replace=False))
-            ]
+        decisions = draw_decisions(spec, example, recording, spec.labels.index(label), recipe.decisions, rng)
         return self._make(
-            example, recording, change, rng, decisions, spec.labels.index(label), size_px,
+            example, recording, change, rng, decisions, size_px,
             recipe.hybrid_samples if joint else 0, self._hide(rng) if joint else {},
         )  # fmt: skip
 
@@ -199,13 +200,12 @@ class ItemMaker:
         recording: Recording,
         change: Change,
         rng: np.random.Generator,
-        decisions: list[tuple[int, bool, float]],
-        label: int,
+        decisions: list[Decision],
         size_px: int,
         hybrid_samples: int | None,
         hidden_ns: dict[str, int],
     ) -> Item:
-        item = Item(decisions=decisions, label=label, hidden_ns=hidden_ns)
+        item = Item(decisions=decisions, hidden_ns=hidden_ns)
         side = self._spec.encoder.grid
         for s in recording.spatial:
             patches, frame = example.store.features[s.frame, s.box]
@@ -227,8 +227,8 @@ class ItemMaker:
         hidden_ns = item.hidden_ns.get("temporal", 0)
         seen = {
             tokens[i]
-            for t, _, _ in item.decisions
-            for i in find_seen(self._spec, "temporal", tokens, t, hidden_ns)
+            for decision in item.decisions
+            for i in find_seen(self._spec, "temporal", tokens, decision.t_ns, hidden_ns)
         }
         for run in runs:
             mine = [i for i, t in enumerate(run.t_ns) if (t, run.begin_ns) in seen]
@@ -302,15 +302,15 @@ class Collator:
             }
             offsets["spatial"] += len(item.spatial)
             offsets["hybrid"] += len(item.hybrid)
-            for t_ns, is_ready, weight in item.decisions:
+            for decision in item.decisions:
                 for name, found in tokens.items():
                     rows[name].append(
-                        self._see(name, found, t_ns, item.hidden_ns.get(name, 0), boxes.get(name))
+                        self._see(name, found, decision.t_ns, item.hidden_ns.get(name, 0), boxes.get(name))
                     )
-                labels.append(item.label)
-                weights.append(weight)
+                labels.append(decision.label)
+                weights.append(decision.weight)
                 clips.append(number)
-                ready.append(is_ready)
+                ready.append(decision.ready)
         width, side = spec.encoder, spec.streams["hybrid"].size_px
         crops = [item.crops for item in items if item.crops is not None]
         scene = spec.scene_grid
@@ -392,6 +392,50 @@ def find_seen(
         for i in past
         if t_ns - tokens[i][0] < spec.window_ns or (tokens[i][0] == newest and t_ns - newest <= stale_ns)
     ]
+
+
+def _find_span(recording: Recording, span: tuple[int, int] | None) -> tuple[int, int] | None:
+    """When the frames of ``span``, the first and one past the last, are shown."""
+    if span is None:
+        return None
+    steps = recording.steps
+    begins, ends = (next((s.t_ns for s in steps if s.frame >= at), steps[-1].t_ns) for at in span)
+    return begins, ends
+
+
+def draw_decisions(
+    spec: ModelSpec, example: Example, recording: Recording, label: int, most: int, rng: np.random.Generator
+) -> list[Decision]:
+    """At most so many decisions of a recording, at moved times. Half of those of a stream say ``none``."""
+    acts: list[Decision] = []
+    idle: list[Decision] = []
+    last, origin = recording.decisions_ns[-1], recording.steps[0].t_ns
+    span_ns = _find_span(recording, example.store.info.span)
+    for t in recording.decisions_ns:
+        moved = min(t + round(rng.uniform(-0.5, 0.5) * spec.hop_ns), last)
+        seen = (moved - origin) / spec.window_ns
+        if seen < 0.7 and t != last:
+            continue
+        decision = Decision(moved, seen >= 1.0, 1.0 if seen >= 0.95 else 0.3, label)
+        share = 1.0 if span_ns is None else _share_seen(spec, moved, *span_ns)
+        if share >= SEEN_ENOUGH:
+            acts.append(decision)
+        elif share <= SEEN_TOO_LITTLE:
+            idle.append(replace(decision, label=spec.labels.index(NONE)))
+    few = _draw_some(idle, most // 2, rng)
+    return sorted(_draw_some(acts, most - len(few), rng) + few, key=lambda d: d.t_ns)
+
+
+def _share_seen(spec: ModelSpec, t_ns: int, begins_ns: int, ends_ns: int) -> float:
+    """How much of an action a decision sees, or how much of its window the action fills where that is shorter."""
+    both = min(t_ns, ends_ns) - max(t_ns - spec.window_ns, begins_ns)
+    return both / min(spec.window_ns, max(1, ends_ns - begins_ns))
+
+
+def _draw_some(decisions: list[Decision], most: int, rng: np.random.Generator) -> list[Decision]:
+    if len(decisions) <= most:
+        return decisions
+    return [decisions[i] for i in rng.choice(len(decisions), most, replace=False)]
 
 
 def _stack(values: list[Float], shape: tuple[int, ...]) -> torch.Tensor:

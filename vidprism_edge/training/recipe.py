@@ -69,6 +69,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     idle_every: int = 4
     far_every: int = 4
     passing_every: int = 2
+    #: Clips between their own still frames, judged decision by decision: events end when the action does.
+    stream_every: int = 0
 
 
 def read_mirror(pairs: list[str] | tuple[str, ...], labels: tuple[str, ...]) -> dict[str, str]:

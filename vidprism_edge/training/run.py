@@ -20,7 +20,6 @@ from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.runtimes.streaming.motion import RegionRule
 from vidprism_edge.spec import NONE, ModelSpec
-from vidprism_edge.training import staging
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.trainer import Progress, Trainer
@@ -143,9 +142,10 @@ def record_all(
     for made, every, variants in (
         ("idle", recipe.idle_every, 1),
         ("far", recipe.far_every, 2),
+        ("stream", recipe.stream_every, 2),
         ("passing", recipe.passing_every, 2),
     ):
-        if every and (none or made in staging.SAME_LABEL):
+        if every and (none or made == "far"):
             examples += preparer.record(
                 data.entries[::every], analyzer, variants=variants, made=made, region=region
             )

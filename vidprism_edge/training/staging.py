@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.calibration.data import Clip
-from vidprism_edge.calibration.streams import count_still
+from vidprism_edge.calibration.streams import back_and_forth, count_still
 from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.spec import NONE
 
@@ -23,6 +23,8 @@ Maker = Callable[[Clip, np.random.Generator], Clip | None]
 LEAST_IDLE = 5
 #: Length of what is made without an action.
 MADE_S = 3.5
+#: Idle before and after the action of a stream.
+BEFORE_S, AFTER_S = (2.0, 6.0), (1.5, 4.0)
 #: A clip is seen from so many times as far away, and the camera's longer side is so many pixels.
 FAR, FAR_PX = (1.3, 4.0), 640
 #: Least and largest share of the picture's sides that a thing has which passes.
@@ -46,9 +48,21 @@ def make_idle(clip: Clip, rng: np.random.Generator) -> Clip | None:
     still = count_still([frame.image for frame in clip.frames])
     if still < LEAST_IDLE:
         return None
-    order = [*range(still), *range(still - 2, 0, -1)]
-    count = round(MADE_S * 1e9 / clip.frame_ns)
-    return _quiet(clip, [clip.frames[order[i % len(order)]].image for i in range(count)], rng)
+    order = back_and_forth(0, still - 1, round(MADE_S * 1e9 / clip.frame_ns))
+    return _quiet(clip, [clip.frames[i].image for i in order], rng)
+
+
+def make_stream(clip: Clip, rng: np.random.Generator) -> Clip | None:
+    """The clip between its own still frames, played forwards and backwards; None where too few stand still."""
+    pictures = [frame.image for frame in clip.frames]
+    count, head, tail = len(pictures), count_still(pictures), count_still(pictures[::-1])
+    if min(head, tail) < LEAST_IDLE or head + tail >= count:
+        return None
+    idle = [round(s * 1e9 / clip.frame_ns) for s in (rng.uniform(*BEFORE_S), rng.uniform(*AFTER_S))]
+    before = back_and_forth(0, head - 1, idle[0])[::-1]
+    order = (*before, *range(count), *back_and_forth(count - tail, count - 1, idle[1]))
+    stream = _quiet(clip, [pictures[i] for i in order], rng)
+    return replace(stream, entry=clip.entry, span=(idle[0] + head, idle[0] + count - tail))
 
 
 def make_far(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -118,6 +132,11 @@ def make_passing(clip: Clip, rng: np.random.Generator) -> Clip:
 
 
 #: Makers by the name under which caches keep what they make.
-MAKERS: dict[str, Maker] = {"idle": make_idle, "far": make_far, "passing": make_passing}
+MAKERS: dict[str, Maker] = {
+    "idle": make_idle,
+    "stream": make_stream,
+    "far": make_far,
+    "passing": make_passing,
+}
 #: Those whose clips show what the clip shows; the others are of class ``none``.
-SAME_LABEL = ("", "far")
+SAME_LABEL = ("", "stream", "far")

@@ -40,6 +40,8 @@ class ClipInfo(msgspec.Struct, frozen=True):
     period_ns: int
     #: Whole frames whose features teach the analyzer; those that runs add later do not.
     lessons: tuple[int, ...] = ()
+    #: As the clip's.
+    span: tuple[int, int] | None = None
 
 
 class ClipStore:
@@ -85,7 +87,7 @@ class ClipStore:
                 _native.resize_area_u8(frame.image, frames[i])
         self.folder.mkdir(parents=True, exist_ok=True)
         period_ns = clip.period_ns or int(np.median(np.diff([f.t_ns for f in clip.frames])))
-        self.info = ClipInfo(width, height, period_ns)
+        self.info = ClipInfo(width, height, period_ns, span=clip.span)
         self._write_info()
         part = self.folder / f"frames.{os.getpid()}.part"
         with part.open("wb") as file:
