@@ -63,6 +63,18 @@ def back_and_forth(first: int, last: int, count: int) -> tuple[int, ...]:
     return tuple(turn[i % len(turn)] for i in range(count))
 
 
+def idle_around(
+    count: int, head: int, tail: int, lengths: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Idle before and after a clip of ``count`` frames, as numbers of its ``head`` first and ``tail`` last ones.
+
+    ``lengths``: how many frames each has. What comes before ends at the first frame, what comes after begins at the
+    first one that stands still again.
+    """
+    before, after = lengths
+    return back_and_forth(0, head - 1, before)[::-1], back_and_forth(count - tail, count - 1, after)
+
+
 class SubjectStream(CountedSource):
     """A source of about ``seconds`` of one subject's clips in random order. Its ``truth`` is known before it is read.
 
@@ -114,8 +126,7 @@ class SubjectStream(CountedSource):
             order = order or [int(i) for i in rng.permutation(len(clips))]
             entry, count, head, tail, _ = clips[order.pop()]
             idle = rng.uniform(*idle_s, 2) / 2 * 1e9 / self.period_ns
-            before = back_and_forth(0, head - 1, round(idle[0]))[::-1]
-            after = back_and_forth(count - tail, count - 1, round(idle[1]))
+            before, after = idle_around(count, head, tail, [round(n) for n in idle])
             middle = tuple(range(count)) if actions else ()
             if actions:
                 first = shown + len(before)

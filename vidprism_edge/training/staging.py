@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidprism_edge.calibration.data import Clip
-from vidprism_edge.calibration.streams import back_and_forth, count_still
+from vidprism_edge.calibration.streams import back_and_forth, count_still, idle_around
 from vidprism_edge.runtimes.streaming.source import Frame
 from vidprism_edge.spec import NONE
 
@@ -59,9 +59,8 @@ def make_stream(clip: Clip, rng: np.random.Generator) -> Clip | None:
     if min(head, tail) < LEAST_IDLE or head + tail >= count:
         return None
     idle = [round(s * 1e9 / clip.frame_ns) for s in (rng.uniform(*BEFORE_S), rng.uniform(*AFTER_S))]
-    before = back_and_forth(0, head - 1, idle[0])[::-1]
-    order = (*before, *range(count), *back_and_forth(count - tail, count - 1, idle[1]))
-    stream = _quiet(clip, [pictures[i] for i in order], rng)
+    before, after = idle_around(count, head, tail, idle)
+    stream = _quiet(clip, [pictures[i] for i in (*before, *range(count), *after)], rng)
     return replace(stream, entry=clip.entry, span=(idle[0] + head, idle[0] + count - tail))
 
 
