@@ -1,10 +1,9 @@
-"""Events on streams of people who were left out: recall, false alarms, delay. Writes docs/results/NAME.md.
+"""Events on streams of people who were left out: recall, false alarms, delay. Writes docs/results/events.md.
 
 For every fold's bundle: its left-out subject's clips in random order with real idle between them (seed 0), the same
 idle without the actions as a control, and camera clips in which nobody does any of the actions. Gates as they come.
 
-    python scripts/measure_events.py --work DIR --data DIR [--cameras DIR/*.mp4 ...] [--seconds 120] [--folds 1,2]
-        [--name events] [--about TEXT]
+    python scripts/measure_events.py --work DIR --data DIR [--cameras DIR/*.mp4 ...] [--seconds 120]
 """
 
 from __future__ import annotations
@@ -30,11 +29,12 @@ HEAD = """# Events, measured
 | left-out subject | actions | told and right | recall | false alarms | a minute | delay from onset, median |
 |---|---|---|---|---|---|---|
 {rows}
-{about}
-Control, the same idle without actions: {control}. Camera clips without any of the actions: {cameras}.
+
+Control, the same idle without actions: {control}. Camera clips without any of the actions, {networks} networks, at
+most 1 false alarm in all asked of each: {cameras}.
 
 ```sh
-python scripts/measure_events.py --work WORK --data DATA --cameras {names} --seconds {seconds:g}{more}
+python scripts/measure_events.py --work WORK --data DATA --cameras {names} --seconds {seconds:g}
 ```
 """
 
@@ -79,14 +79,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cameras", type=Path, nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--folds", help="people left out; without it, all of them")
-    parser.add_argument("--name", default="events", help="of the table in docs/results")
-    parser.add_argument("--about", default="", help="what else a reader must know of these networks")
     options = parser.parse_args()
     data = read_dataset(options.data)
-    scores, rows, quiet, cameras = [], [], [0, 0.0], [0, 0.0]
-    folds = options.folds.split(",") if options.folds else data.subjects
-    for subject in folds:
+    scores, rows, quiet = [], [], [0, 0.0]
+    cameras: dict[Path, list[float]] = {path: [0, 0.0] for path in options.cameras}
+    for subject in data.subjects:
         bundle = Bundle.open(options.work / f"fold{subject}.vpbundle")
         entries = data.pick([subject]).entries
         stream = SubjectStream(entries, seconds=options.seconds)
@@ -94,7 +91,7 @@ def main() -> None:
         scores.append(score)
         rows.append(tell(subject, score))
         print(rows[-1], flush=True)
-        sources: list[tuple[list, Source]] = [(cameras, open_source(str(path))) for path in options.cameras]
+        sources: list[tuple[list, Source]] = [(n, open_source(str(path))) for path, n in cameras.items()]
         control = SubjectStream(entries, seconds=options.seconds / 2, actions=False)
         for count, source in [(quiet, control), *sources]:
             events, seconds = watch(bundle, source)
@@ -110,13 +107,12 @@ def main() -> None:
         what=what,
         rows="\n".join(rows),
         control=f"{quiet[0]} events in {quiet[1] / 60:.1f} minutes",
-        cameras=f"{cameras[0]} events in {cameras[1] / 60:.1f} minutes ({len(folds)} networks)",
+        cameras=", ".join(f"{p.stem} {n} events in {s / 60:.1f} minutes" for p, (n, s) in cameras.items()),
+        networks=len(data.subjects),
         names=" ".join(f"CAMERAS/{path.name}" for path in options.cameras),
         seconds=options.seconds,
-        about=f"\n{options.about}\n" if options.about else "",
-        more=f" --folds {options.folds} --name {options.name}" if options.folds else "",
     )
-    (ROOT / "docs" / "results" / f"{options.name}.md").write_text(text, encoding="utf-8")
+    (ROOT / "docs" / "results" / "events.md").write_text(text, encoding="utf-8")
     print(text)
 
 

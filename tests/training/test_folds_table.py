@@ -25,7 +25,6 @@ def row(fold: str, top1: float) -> dict:
         "top1": top1,
         "clips": 20,
         "macs_per_second": 1e9,
-        "seconds": 60,
         "commands": ["x"],
     }
 
@@ -33,7 +32,7 @@ def row(fold: str, top1: float) -> dict:
 def test_missing_folds_are_named_and_no_mean_is_given(folds, tmp_path):
     folds.write_table([row("4", 0.85)])
     text = (tmp_path / "training.md").read_text()
-    assert "| 4 | 85.0% | 20 | 1000 | 60 |" in text
+    assert "| 4 | 85.0% | 20 | 1000 |" in text
     assert text.count("| missing |") == 5
     assert "No mean yet" in text
     assert "1, 2, 3, 5, 6" in text
@@ -110,4 +109,3 @@ def test_the_recipe_for_depth_is_a_recipe(folds):
     from vidprism_edge.training.recipe import load_recipe
 
     assert load_recipe(folds.ROOT / "scripts" / "recipes" / "depth27.json").stages
-    assert load_recipe(folds.ROOT / "scripts" / "recipes" / "streams.json").stream_every

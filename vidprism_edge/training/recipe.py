@@ -25,9 +25,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Everything that decides the outcome of a training run beside the data."""
 
     stages: tuple[Stage, ...] = (
-        Stage(epochs=48, joint=False, rate=3e-3, size_px=64),
+        Stage(epochs=40, joint=False, rate=3e-3, size_px=64),
         Stage(epochs=4, joint=False, rate=1e-3),
-        Stage(epochs=5, joint=True, rate=2e-3, temporal_share=0.1),
+        Stage(epochs=4, joint=True, rate=2e-3, temporal_share=0.0),
     )
     seed: int = 0
     batch: int = 8
@@ -70,7 +70,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     far_every: int = 4
     passing_every: int = 2
     #: Clips between their own still frames, judged decision by decision: events end when the action does.
-    stream_every: int = 0
+    stream_every: int = 2
 
 
 def read_mirror(pairs: list[str] | tuple[str, ...], labels: tuple[str, ...]) -> dict[str, str]:
