@@ -134,18 +134,23 @@ class EventSpec(_Value, frozen=True, kw_only=True):
     smoothing_s: float = 0.5
     #: An event is told once it has lasted so long …
     least_s: float = 0.5
-    #: … and the mean score of its label is at least this.
+    #: … and the mean score of its label is at least this …
     least_score: float = 0.5
+    #: … and its highest score at one decision at least this: who does it is told from who only resembles it.
+    least_peak: float = 0.7
     #: A label that is best for so long, after another was, is an event of its own.
     split_s: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 < self.leave <= self.enter < 1:
             raise UsageError(f"enter is {self.enter}, leave is {self.leave}; expected 0 < leave <= enter < 1")
-        if min(self.smoothing_s, self.least_s, self.split_s) < 0 or not 0 <= self.least_score < 1:
+        if min(self.smoothing_s, self.least_s, self.split_s) < 0 or not (
+            0 <= self.least_score < 1 and 0 <= self.least_peak < 1
+        ):
             raise UsageError(
                 f"smoothing_s is {self.smoothing_s}, least_s {self.least_s}, split_s {self.split_s}, least_score "
-                f"{self.least_score}; expected durations of 0 or more and a score from 0 to less than 1"
+                f"{self.least_score}, least_peak {self.least_peak}; expected durations of 0 or more and scores from 0 "
+                "to less than 1"
             )
 
 

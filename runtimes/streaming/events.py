@@ -151,7 +151,8 @@ class EventDetector:
             self._settled = best
         event = self._describe(self._joined(), None)
         lasting = t_ns - event.onset_ns >= self._spec.least_s * 1e9
-        if self._told_ns is None and lasting and event.score >= self._spec.least_score:
+        sure = event.score >= self._spec.least_score and event.peak >= self._spec.least_peak
+        if self._told_ns is None and lasting and sure:
             self._told_ns = t_ns
             told.append(self._describe(self._joined(), None))
         return told

@@ -149,7 +149,7 @@ def eventful_bundle(tiny_bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("eventful") / "eventful.vpbundle"
     shutil.copytree(tiny_bundle, folder)
     manifest = Bundle.open(folder).manifest
-    eager = EventSpec(enter=0.05, leave=0.01, least_score=0.0)
+    eager = EventSpec(enter=0.05, leave=0.01, least_score=0.0, least_peak=0.0)
     spec = msgspec.structs.replace(manifest.spec, events=eager)
     msgspec.structs.replace(manifest, trained=True, spec=spec).write(folder)
     return folder

@@ -46,6 +46,14 @@ def test_an_action_between_idle_is_one_event_with_its_times():
     assert event.told_ns == 6 * HOP, "told once it lasted least_s"
 
 
+def test_what_is_never_sure_at_any_decision_is_not_told():
+    like = [("none", 1.0), *[("wave", 0.69)] * 5]
+    assert detect_events(decisions(*like, ("none", 1.0)), PLAIN, LABELS) == []
+    (event,) = detect_events(decisions(*like, ("wave", 0.71), ("none", 1.0)), PLAIN, LABELS)
+    assert times(event) == ("wave", 2, 8)
+    assert event.told_ns == 7 * HOP, "told when it became sure, and began when it began"
+
+
 def test_it_is_told_while_it_goes_on_and_when_it_is_over():
     detector, told = EventDetector(PLAIN, LABELS), []
     for p in decisions(("none", 1.0), *[("clap", 0.8)] * 3, ("none", 1.0), ("none", 1.0)):
@@ -163,6 +171,8 @@ def test_the_parameters_travel_with_the_spec_and_old_specs_have_the_defaults():
         EventSpec(enter=0.3, leave=0.5)
     with pytest.raises(UsageError, match="durations"):
         EventSpec(split_s=-1.0)
+    with pytest.raises(UsageError, match=r"least_peak 1\.0"):
+        EventSpec(least_peak=1.0)
 
 
 def test_json_has_plain_values():
