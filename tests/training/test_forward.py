@@ -14,7 +14,7 @@ from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_
 from vidprism_edge.model.clip import Clip, Epoch, Samples
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
 from vidprism_edge.training.batches import Change, Collator, ItemMaker
-from vidprism_edge.training.forward import _Taps, forward_batch, run_temporal
+from vidprism_edge.training.forward import _Taps, encode_temporal, forward_batch
 
 
 def as_clip(spec, recording, item):
@@ -118,24 +118,29 @@ def test_frames_that_no_decision_sees_are_left_out_and_nothing_else(
 
 
 def test_the_taps_of_a_causal_convolution_have_the_gradient_of_what_they_show():
-    for steps, dilation in ((7, 2), (3, 4)):
-        video = torch.randn(2, steps, 2, 3, 4, dtype=torch.double, requires_grad=True)
-        padded = torch.nn.functional.pad(video, (0, 0, 0, 0, 0, 0, 2 * dilation, 0))
-        expected = torch.cat([padded[:, i * dilation : i * dilation + steps] for i in range(3)], dim=-1)
-        assert torch.equal(_Taps.apply(video, 3, dilation), expected)
-        assert torch.autograd.gradcheck(lambda v, d=dilation: _Taps.apply(v, 3, d), video)
+    for lengths, dilation in (((7, 5), 2), ((3, 1, 6), 4), ((2,), 4)):
+        video = torch.randn(sum(lengths), 2, 3, 4, dtype=torch.double, requires_grad=True)
+        expected = []
+        for run in video.split(lengths):
+            padded = torch.nn.functional.pad(run, (0, 0, 0, 0, 0, 0, 2 * dilation, 0))
+            expected.append(torch.cat([padded[i * dilation :][: len(run)] for i in range(3)], dim=-1))
+        assert torch.equal(_Taps.apply(video, lengths, 3, dilation), torch.cat(expected))
+        assert torch.autograd.gradcheck(lambda v, n=lengths, d=dilation: _Taps.apply(v, n, 3, d), video)
 
 
 def test_the_fast_temporal_forward_is_the_expert(prepared):
     net = prepared[0]
-    frames = torch.randn(2, 9, 3, 32, 32)
+    runs = [torch.randn(length, 3, 32, 32) for length in (9, 4)]
     with torch.inference_mode():
-        tokens, maps = run_temporal(net.temporal, frames)
-        expected_tokens, expected_maps, _ = net.temporal(
-            frames.transpose(1, 2), net.temporal.initial_state(2)
-        )
-    torch.testing.assert_close(tokens, expected_tokens, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(maps, expected_maps, atol=1e-5, rtol=1e-4)
+        tokens, maps = encode_temporal(net.temporal, torch.cat(runs), (9, 4))
+        for run, own, motion in zip(runs, tokens[1:].split((9, 4)), maps[1:].split((9, 4)), strict=True):
+            clip, state = run[None].transpose(1, 2), net.temporal.initial_state()
+            expected, expected_motion, _ = net.temporal(clip, state)
+            torch.testing.assert_close(own, expected[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(motion, expected_motion[0], atol=1e-5, rtol=1e-4)
+        blank, still = encode_temporal(net.temporal, torch.zeros(0, 3, 1, 1), ())
+    assert not blank.any(), "empty slots point here"
+    assert (blank.shape, still.shape) == (tokens[:1].shape, maps[:1].shape), "no epoch at all"
 
 
 @pytest.fixture(scope="module")

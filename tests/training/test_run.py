@@ -139,6 +139,14 @@ def test_a_mirrored_clip_has_the_other_label_and_its_boxes_on_the_other_side(pre
     )
 
 
+def test_every_picture_has_grain_of_its_own():
+    still = np.zeros((6, 3, 32, 32), np.float32)
+    grainy = Change(noise=0.02).apply(still, np.random.default_rng(0))
+    assert np.std(grainy, axis=(1, 2, 3)) == pytest.approx([0.02] * 6, rel=0.1)
+    like = np.corrcoef(grainy.reshape(6, -1))
+    assert np.abs(like - np.eye(6)).max() < 0.1
+
+
 def test_colours_are_mixed_for_the_temporal_expert_alone_and_people_stand_farther_away(
     prepared, spec, recipe
 ):

@@ -13,7 +13,7 @@ from vidprism_edge.model.clip import looked_back_ns
 from vidprism_edge.runtimes import _native
 from vidprism_edge.runtimes.streaming.geometry import WHOLE, Box, Scene, SceneBox, interpolation
 from vidprism_edge.spec import NONE, ModelSpec
-from vidprism_edge.training.forward import Batch, RunGroup, Slots
+from vidprism_edge.training.forward import Batch, Slots
 from vidprism_edge.training.prepare import Example
 from vidprism_edge.training.recipe import Recipe
 from vidprism_edge.training.recording import Recording, Run, Sample
@@ -91,12 +91,17 @@ class Change:
             pictures = _warp(pictures, self.warp)
         if self.mirrored:
             pictures = pictures[..., ::-1]
-        pictures = pictures * self.gain + self.offset
+        pictures = pictures * self.gain
+        pictures += self.offset
         if self.hole is not None:
             x, y, w, h = (round(v * pictures.shape[-1]) for v in self.hole[:4])
             pictures[..., y : y + h, x : x + w] = self.hole[4]
-        if self.noise:
-            pictures += rng.standard_normal(pictures.shape, np.float32) * self.noise
+        if self.noise and len(pictures):
+            # grain of twice a picture's size, laid elsewhere each time: drawing it anew takes longer than all the rest
+            each = pictures[0].size
+            grain = rng.standard_normal(2 * each, np.float32) * self.noise
+            for picture, at in zip(pictures, rng.integers(0, each, len(pictures)), strict=True):
+                picture += grain[at : at + each].reshape(picture.shape)
         return pictures.astype(np.float32, copy=False)
 
 
@@ -279,17 +284,14 @@ class ItemMaker:
 
 
 class Collator:
-    """Joins items into a batch: pads runs of similar length, and finds what each decision sees."""
-
-    #: Runs in one group differ in length by at most this many steps, where there are enough of them.
-    SPREAD = 12
+    """Joins items into a batch, and finds what each decision sees."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
 
     def join(self, items: Sequence[Item]) -> Batch:
         spec = self._spec
-        groups, temporal_tokens = self._group(items)
+        pictures, temporal_tokens = self._join_runs(items)
         boxes: dict[str, dict[SceneBox, int]] = {"spatial": {WHOLE: 0}, "temporal": {WHOLE: 0}}
         rows: dict[str, list] = {name: [] for name in ("spatial", "hybrid", "temporal")}
         offsets = {"spatial": 1, "hybrid": 1}
@@ -318,7 +320,8 @@ class Collator:
             patches=_stack([p for i in items for p in i.patches], (width.grid**2, width.patch_width)),
             frames=_stack([f for i in items for f in i.frames], (width.frame_width,)),
             hybrid=torch.from_numpy(np.concatenate(crops)) if crops else torch.zeros(0, 3, side, side),
-            groups=groups,
+            temporal=torch.from_numpy(np.concatenate(pictures)) if pictures else torch.zeros(0, 3, 1, 1),
+            lengths=tuple(len(p) for p in pictures),
             spatial_slots=_slots(rows["spatial"]),
             hybrid_slots=_slots(rows["hybrid"]),
             temporal_slots=_slots(rows["temporal"]),
@@ -332,31 +335,18 @@ class Collator:
             ready=torch.tensor(ready),
         )
 
-    def _group(self, items: Sequence[Item]) -> tuple[list[RunGroup], list[list[Token]]]:
-        """Pad runs at their end, where a causal network's earlier steps do not see it."""
-        runs = sorted(
-            ((number, *run) for number, item in enumerate(items) for run in item.runs),
-            key=lambda r: len(r[3]),
-        )
+    def _join_runs(self, items: Sequence[Item]) -> tuple[list[Float], list[list[Token]]]:
+        """The pictures of every run, and each item's tokens, numbered through all runs from 1."""
+        joined: list[Float] = []
         tokens: list[list[Token]] = [[] for _ in items]
-        groups: list[RunGroup] = []
-        start, offset = 0, 1
-        while start < len(runs):
-            end = start
-            while end < len(runs) and len(runs[end][3]) <= len(runs[start][3]) + self.SPREAD:
-                end += 1
-            part = runs[start:end]
-            longest = len(part[-1][3])
-            frames = np.empty((len(part), longest, *part[0][3].shape[1:]), np.float32)
-            for row, (number, run, box, pictures) in enumerate(part):
-                frames[row, : len(pictures)] = pictures
-                frames[row, len(pictures) :] = pictures[-1]
-                first = offset + row * longest + run.warm
+        begin = 1
+        for number, item in enumerate(items):
+            for run, box, pictures in item.runs:
+                first = begin + run.warm
                 tokens[number] += [(t, run.begin_ns, box, first + i) for i, t in enumerate(run.t_ns)]
-            groups.append(RunGroup(torch.from_numpy(frames)))
-            offset += len(part) * longest
-            start = end
-        return groups, tokens
+                joined.append(pictures)
+                begin += len(pictures)
+        return joined, tokens
 
     def _see(
         self, name: str, tokens: list[Token], t_ns: int, hidden_ns: int,

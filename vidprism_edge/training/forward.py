@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import torch
@@ -27,25 +28,19 @@ class Slots:
 
 
 @dataclass(slots=True)
-class RunGroup:
-    """Temporal epochs of similar length: frames [R, L, 3, S, S], each from zero state, the shorter ones padded."""
-
-    frames: Tensor
-
-
-@dataclass(slots=True)
 class Batch:
     """Samples of several clips, and the decisions that see them.
 
-    patches [Ns, P, Dp] and frames [Ns, Df] of the frozen encoder; hybrid [Nh, 3, S, S]; temporal tokens are
-    numbered through the groups, run by run and step by step. Matrices are per box: spatial [U, 2, g, P] and so
-    on, with ``spatial_box`` [D, N] and ``temporal_box`` [D, N] naming each slot's.
+    patches [Ns, P, Dp] and frames [Ns, Df] of the frozen encoder; hybrid [Nh, 3, S, S]; temporal [T, 3, S, S], the
+    steps of all epochs one after another, and how many each epoch has. Matrices are per box: spatial [U, 2, g, P] and
+    so on, with ``spatial_box`` [D, N] and ``temporal_box`` [D, N] naming each slot's.
     """
 
     patches: Tensor
     frames: Tensor
     hybrid: Tensor
-    groups: list[RunGroup]
+    temporal: Tensor
+    lengths: tuple[int, ...]
     spatial_slots: Slots
     hybrid_slots: Slots
     temporal_slots: Slots
@@ -67,8 +62,6 @@ class Batch:
                 return value.to(device)
             if isinstance(value, tuple):
                 return tuple(move(v) for v in value)
-            if isinstance(value, list):
-                return [RunGroup(g.frames.to(device)) for g in value]
             if isinstance(value, Slots):
                 return Slots(value.index.to(device), value.mask.to(device), value.meta.to(device))
             return value
@@ -77,41 +70,44 @@ class Batch:
 
 
 class _Taps(torch.autograd.Function):
-    """What a causal convolution sees at each step, side by side: [R, L, H, W, C] → [R, L, H, W, taps · C].
+    """What a causal convolution sees at each step, side by side: [T, H, W, C] → [T, H, W, taps · C].
 
-    In one copy forth and one back; padding, slices and their gradients would be a dozen.
+    ``lengths`` of the epochs that follow one another in T, each from zero state. All of them in one tensor: a light
+    network spends more on small operations, and on steps that only pad, than on what it computes.
     """
 
     @staticmethod
-    def forward(ctx: Any, video: Tensor, taps: int, dilation: int) -> Tensor:
+    def forward(ctx: Any, video: Tensor, lengths: tuple[int, ...], taps: int, dilation: int) -> Tensor:
         ctx.late = late = [(taps - 1 - i) * dilation for i in range(taps)]
-        steps = video.shape[1]
-        seen = video.new_empty(*video.shape[:4], taps, video.shape[4])
-        for i, by in enumerate(late):
-            seen[:, :by, :, :, i] = 0.0
-            seen[:, by:, :, :, i] = video[:, : max(0, steps - by)]
-        return seen.flatten(4)
+        ctx.runs = list(pairwise(accumulate(lengths, initial=0)))
+        seen = video.new_empty(*video.shape[:3], taps, video.shape[3])
+        seen[:, :, :, -1] = video
+        for i, by in enumerate(late[:-1]):
+            for begin, end in ctx.runs:
+                seen[begin : begin + by, :, :, i][: end - begin] = 0.0
+                seen[begin + by : end, :, :, i] = video[begin : max(begin, end - by)]
+        return seen.flatten(3)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        each = gradients[0].unflatten(4, (len(ctx.late), -1))
-        steps = each.shape[1]
-        total = each[:, :, :, :, -1].clone()
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        each = gradients[0].unflatten(3, (len(ctx.late), -1))
+        total = each[:, :, :, -1].clone()
         for i, by in enumerate(ctx.late[:-1]):
-            total[:, : max(0, steps - by)] += each[:, by:, :, :, i]
-        return total, None, None
+            for begin, end in ctx.runs:
+                total[begin : max(begin, end - by)] += each[begin + by : end, :, :, i]
+        return total, None, None, None
 
 
-def _through_time(layer: CausalTimeConv, x: Tensor, runs: int) -> Tensor:
-    """A causal convolution from zero state, as one over channels: x [R · L, C, H, W] → [R · L, C', H', W'].
+def _through_time(layer: CausalTimeConv, x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """A causal convolution from zero state, as one over channels: x [T, C, H, W] → [T, C', H', W'].
 
     The taps of time are laid side by side as channels, which a processor convolves faster than three dimensions, and
     fastest where channels come last: so they stay from layer to layer.
     """
-    steps, dilation = x.shape[0] // runs, layer.conv.dilation[0]
-    video = x.permute(0, 2, 3, 1).contiguous().unflatten(0, (runs, steps))
-    seen: Tensor = _Taps.apply(video, layer.conv.kernel_size[0], dilation)  # type: ignore[no-untyped-call]
-    joined = seen.flatten(0, 1).permute(0, 3, 1, 2)
+    video = x.permute(0, 2, 3, 1).contiguous()
+    taps, dilation = layer.conv.kernel_size[0], layer.conv.dilation[0]
+    seen: Tensor = _Taps.apply(video, lengths, taps, dilation)  # type: ignore[no-untyped-call]
+    joined = seen.permute(0, 3, 1, 2)
     weight = layer.conv.weight.transpose(1, 2).flatten(1, 2)
     y = F.conv2d(joined, weight, stride=layer.conv.stride[1:], padding=layer.conv.padding[1:])
     norm = layer.norm
@@ -131,35 +127,28 @@ def _through_time(layer: CausalTimeConv, x: Tensor, runs: int) -> Tensor:
     )
 
 
-def run_temporal(expert: TemporalExpert, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames [R, L, 3, S, S] of any side S, from zero state → tokens [R, L, D], motion maps [R, L, m, m]."""
-    runs, steps = frames.shape[:2]
-    x = _through_time(expert.stem, frames.flatten(0, 1), runs)
+def _with_blank(values: Tensor) -> Tensor:
+    """After one blank token, that empty slots point to."""
+    return torch.cat((values.new_zeros(1, *values.shape[1:]), values))
+
+
+def encode_temporal(
+    expert: TemporalExpert, frames: Tensor, lengths: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Frames [T, 3, S, S] of any side S, each epoch from zero state → tokens [1 + T, D], motion maps [1 + T, m, m]."""
+    if not lengths:
+        return frames.new_zeros(1, len(expert.layout.weight)), frames.new_zeros(1, expert.grid, expert.grid)
+    x = _through_time(expert.stem, frames, lengths)
     for block in cast("Iterable[Any]", expert.blocks):
         y = block.space(x)
-        x = y + _through_time(block.time, y, runs)
+        x = y + _through_time(block.time, y, lengths)
     tokens, maps = expert.summarise(x)
-    return tokens.reshape(runs, steps, -1), maps.reshape(runs, steps, *maps.shape[1:])
-
-
-def encode_temporal(expert: TemporalExpert, groups: list[RunGroup]) -> tuple[Tensor, Tensor]:
-    """All steps of all runs, after one blank token that empty slots point to → [1 + T, D], [1 + T, m, m]."""
-    weight = expert.layout.weight
-    tokens, maps = [weight.new_zeros(1, len(weight))], [weight.new_zeros(1, expert.grid, expert.grid)]
-    for group in groups:
-        token, motion = run_temporal(expert, group.frames)
-        tokens.append(token.flatten(0, 1))
-        maps.append(motion.flatten(0, 1))
-    return torch.cat(tokens), torch.cat(maps)
-
-
-def _with_blank(values: Tensor) -> Tensor:
-    return torch.cat((values.new_zeros(1, *values.shape[1:]), values))
+    return _with_blank(tokens), _with_blank(maps)
 
 
 def forward_batch(net: VidPrism, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits of every decision [D, K], and the temporal tokens that it saw [D, N, width] for auxiliary losses."""
-    tokens, maps = encode_temporal(net.temporal, batch.groups)
+    tokens, maps = encode_temporal(net.temporal, batch.temporal, batch.lengths)
     slots = batch.temporal_slots
     temporal, motion = tokens[slots.index], maps[slots.index]
     spatial_tokens = _with_blank(net.spatial.project(batch.patches, batch.frames))[batch.spatial_slots.index]

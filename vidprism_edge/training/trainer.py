@@ -254,7 +254,7 @@ class Trainer:
             return main + self._recipe.auxiliary * self._cross_entropy(
                 self._auxiliary(tokens, slots.mask), batch.labels, there
             )
-        tokens, _ = encode_temporal(self._net.temporal, batch.groups)
+        tokens, _ = encode_temporal(self._net.temporal, batch.temporal, batch.lengths)
         return self._cross_entropy(self._auxiliary(tokens[slots.index], slots.mask), batch.labels, weights)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
