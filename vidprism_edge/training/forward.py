@@ -84,7 +84,7 @@ class _Taps(torch.autograd.Function):
         seen[:, :, :, -1] = video
         for i, by in enumerate(late[:-1]):
             for begin, end in ctx.runs:
-                seen[begin : begin + by, :, :, i][: end - begin] = 0.0
+                seen[begin : min(begin + by, end), :, :, i] = 0.0
                 seen[begin + by : end, :, :, i] = video[begin : max(begin, end - by)]
         return seen.flatten(3)
 
