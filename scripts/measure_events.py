@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.calibration.data import read_dataset
-from vidprism_edge.calibration.streams import EventScore, SubjectStream, score_events
+from vidprism_edge.calibration.streams import Action, EventScore, SubjectStream, score_events
 from vidprism_edge.runtimes.engines import EngineOptions
 from vidprism_edge.runtimes.streaming.events import Event, detect_events
+from vidprism_edge.runtimes.streaming.prediction import Prediction
 from vidprism_edge.runtimes.streaming.session import Session
 from vidprism_edge.runtimes.streaming.source import Source, open_source
+from vidprism_edge.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Values of ``EventSpec.least_peak`` in the table of limits.
+LIMITS = (0.0, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 HEAD = """# Events, measured
 
 {what}
@@ -33,21 +40,73 @@ HEAD = """# Events, measured
 Control, the same idle without actions: {control}. Camera clips without any of the actions, {networks} networks, at
 most 1 false alarm in all asked of each: {cameras}.
 
+An event needs one decision that is sure of its label. The same decisions with other limits (`run --event-confidence`;
+{limit:g} is what ships):
+
+| least peak | actions told and right | false alarms a minute | events of the control | of the cameras, by network |
+|---|---|---|---|---|
+{limits}
+
 ```sh
 python scripts/measure_events.py --work WORK --data DATA --cameras {names} --seconds {seconds:g}
 ```
 """
 
 
-def watch(bundle: Bundle, source: Source) -> tuple[list[Event], float]:
-    """All events of a stream, and its length in seconds."""
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The decisions about a stream, and its length in seconds."""
+
+    decisions: list[Prediction]
+    seconds: float
+    spec: ModelSpec
+
+    def events(self, least_peak: float | None = None) -> list[Event]:
+        """Its events; ``least_peak``: instead of the spec's own."""
+        rule = self.spec.events
+        if least_peak is not None:
+            rule = msgspec.structs.replace(rule, least_peak=least_peak)
+        return detect_events(self.decisions, rule, self.spec.labels)
+
+
+def watch(bundle: Bundle, source: Source) -> Watched:
+    """Decide about all of a stream."""
     session = Session(bundle, options=EngineOptions(1), period_ns=source.period_ns)
     made, last_ns = [], 0
     while (frame := source.read()) is not None:
         made += session.push(frame) or []
         last_ns = frame.t_ns
-    made += session.finish()
-    return detect_events(made, bundle.spec.events, bundle.spec.labels), last_ns / 1e9
+    return Watched(made + session.finish(), last_ns / 1e9, bundle.spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What one person's network says: of her stream, of the same idle without actions, and of each camera."""
+
+    truth: Sequence[Action]
+    stream: Watched
+    control: Watched
+    cameras: list[Watched]
+
+    def score(self, least_peak: float | None = None) -> EventScore:
+        return score_events(self.truth, self.stream.events(least_peak), self.stream.seconds)
+
+
+def tell_limit(people: Sequence[Person], least_peak: float) -> str:
+    """A row of the table of limits."""
+    score = total([person.score(least_peak) for person in people])
+    control = sum(len(person.control.events(least_peak)) for person in people)
+    cameras = [sum(len(camera.events(least_peak)) for camera in person.cameras) for person in people]
+    return (
+        f"| {least_peak:g} | {score.found} of {score.actions} | {score.false_alarms_a_minute:.1f} | {control} "
+        f"| {', '.join(map(str, cameras))} |"
+    )
+
+
+def count(watched: Sequence[Watched]) -> str:
+    """How many events some streams have."""
+    events, minutes = sum(len(w.events()) for w in watched), sum(w.seconds for w in watched) / 60
+    return f"{events} event{'s' * (events != 1)} in {minutes:.1f} minutes"
 
 
 def tell(subject: str, score: EventScore) -> str:
@@ -81,23 +140,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     options = parser.parse_args()
     data = read_dataset(options.data)
-    scores, rows, quiet = [], [], [0, 0.0]
-    cameras: dict[Path, list[float]] = {path: [0, 0.0] for path in options.cameras}
+    people, rows = [], []
     for subject in data.subjects:
         bundle = Bundle.open(options.work / f"fold{subject}.vpbundle")
         entries = data.pick([subject]).entries
         stream = SubjectStream(entries, seconds=options.seconds)
-        score = score_events(stream.truth, *watch(bundle, stream))
-        scores.append(score)
-        rows.append(tell(subject, score))
-        print(rows[-1], flush=True)
-        sources: list[tuple[list, Source]] = [(n, open_source(str(path))) for path, n in cameras.items()]
         control = SubjectStream(entries, seconds=options.seconds / 2, actions=False)
-        for count, source in [(quiet, control), *sources]:
-            events, seconds = watch(bundle, source)
-            count[0] += len(events)
-            count[1] += seconds
-    rows.append(tell("all", total(scores)))
+        cameras = [watch(bundle, open_source(str(path))) for path in options.cameras]
+        people.append(Person(stream.truth, watch(bundle, stream), watch(bundle, control), cameras))
+        rows.append(tell(subject, people[-1].score()))
+        print(rows[-1], flush=True)
+    rows.append(tell("all", total([person.score() for person in people])))
+    quiet = [person.control for person in people]
+    named = {path: [p.cameras[i] for p in people] for i, path in enumerate(options.cameras)}
     what = (
         f"About {options.seconds:g} s of each person's clips in random order, 2 to 20 s of real idle between them, "
         "played by the checkpoint that has not seen the person; an event of a wrong label is a false alarm and a "
@@ -106,9 +161,11 @@ def main() -> None:
     text = HEAD.format(
         what=what,
         rows="\n".join(rows),
-        control=f"{quiet[0]} events in {quiet[1] / 60:.1f} minutes",
-        cameras=", ".join(f"{p.stem} {n} events in {s / 60:.1f} minutes" for p, (n, s) in cameras.items()),
+        control=count(quiet),
+        cameras=", ".join(f"{path.stem} {count(watched)}" for path, watched in named.items()),
         networks=len(data.subjects),
+        limit=people[0].stream.spec.events.least_peak,
+        limits="\n".join(tell_limit(people, least_peak) for least_peak in LIMITS),
         names=" ".join(f"CAMERAS/{path.name}" for path in options.cameras),
         seconds=options.seconds,
     )

@@ -63,6 +63,7 @@ def make_bad_files(folder: Path) -> None:
         (2, "--source whole.mp4 --drop-policy newest", "--drop-policy is 'newest'"),
         (2, "--source whole.mp4 --engine tensorflow", "unknown engine"),
         (2, "--source whole.mp4 --threads -2", "threads is -2"),
+        (2, "--source whole.mp4 --event-confidence 1", "--event-confidence is 1"),
         (2, "--source whole.mp4 --max-skip 0", "--max-skip is 0"),
         (2, "--source whole.mp4 --max-skip inf", "--max-skip is inf"),
         (2, "--source whole.mp4 --max-frame-age -1", "--max-frame-age is -1"),
@@ -171,6 +172,13 @@ def test_events_are_objects_between_the_decisions_and_counted(place, eventful_bu
     told = place.run("run", eventful_bundle, "--source", "synthetic:6:160x120@25").stderr
     assert "| event " in told
     assert f"{offset['label']} 1" in told
+    surer = str((1 + offset["peak"]) / 2)
+    done = place.run(
+        "run", eventful_bundle, "--source", "synthetic:6:160x120@25", "--json", "--event-confidence", surer
+    )
+    rows, summary = parse(done.stdout)
+    assert not any("event" in row for row in rows)
+    assert not summary["events"]
 
 
 def test_several_sources_in_one_process_say_whose_they_are(place, eventful_bundle):

@@ -32,7 +32,7 @@ def row(fold: str, top1: float) -> dict:
 def test_missing_folds_are_named_and_no_mean_is_given(folds, tmp_path):
     folds.write_table([row("4", 0.85)])
     text = (tmp_path / "training.md").read_text()
-    assert "| 4 | 85.0% | 20 | 1000 |" in text
+    assert "| 4 | 85.0% | – | 20 | 1000 |" in text
     assert text.count("| missing |") == 5
     assert "No mean yet" in text
     assert "1, 2, 3, 5, 6" in text
@@ -48,6 +48,19 @@ def test_the_floor_is_judged_on_all_six(folds, tmp_path, tops, verdict):
     text = (tmp_path / "training.md").read_text()
     assert verdict in text
     assert "No mean yet" not in text
+
+
+def test_a_second_training_is_judged_by_itself(folds, tmp_path):
+    (tmp_path / "training-again.json").write_text(json.dumps([row(str(i), 0.9) for i in range(1, 7)]))
+    folds.write_table([row(str(i), 0.95) for i in range(1, 7)])
+    text = (tmp_path / "training.md").read_text()
+    assert "| 4 | 95.0% | 90.0% | 20 | 1000 |" in text
+    assert (
+        "First training: mean 95.0%, spread 0.0%, lowest 95.0%; the floor (mean 92%, no subject under 80%) is met"
+        in text
+    )
+    assert "Second training: mean 90.0%" in text
+    assert text.count("is not met") == 1
 
 
 def test_commands_leave_the_fold_out_and_measure_it(folds):
@@ -86,8 +99,10 @@ def test_what_was_trained_anew_and_the_curves_are_in_the_table(folds, tmp_path):
     folds.RESULTS = tmp_path / "results"
     folds.RESULTS.mkdir()
     budgets = {"full rate": [0.9, 2e9], "a quarter": [0.8, 1e9]}
+    parts = {"all experts": 0.9, "image-only encoder with mean pooling": 0.5}
+    parts |= {f"without the {name} expert": 0.88 for name in ("spatial", "hybrid", "temporal")}
     (folds.RESULTS / "ablations.json").write_text(
-        json.dumps([{"left_out": "1", "top1": {"all experts": 0.9}, "budgets": budgets}])
+        json.dumps([{"left_out": "1", "top1": parts, "budgets": budgets}])
     )
     found = {"row": "homogeneous mixture of experts on one stream of 4 Hz", "left_out": "1", "top1": 0.5}
     (folds.RESULTS / "baselines.json").write_text(
@@ -101,6 +116,9 @@ def test_what_was_trained_anew_and_the_curves_are_in_the_table(folds, tmp_path):
     text = (folds.RESULTS / "training.md").read_text()
     assert "| 1 fusion pass | 1, 4 | 70.0% | 10.0% | 60.0% |" in text
     assert "| VidPrism | a quarter | 1 | 1000 | 80.0% |" in text
+    assert "better than the image encoder alone | +40.0 |" in text
+    assert "worse without the hybrid expert | -2.0 |" in text
+    assert "a quarter of their rates; 4 Hz: -67%, +30 points |" in text
     assert "| homogeneous mixture | 4 Hz | 1 | 3000 | 50.0% |" in text
     assert (tmp_path / "images" / "accuracy-macs.png").is_file()
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from vidprism_edge.bundle import Bundle
 from vidprism_edge.runtimes.engines import Engine, EngineOptions
 from vidprism_edge.runtimes.streaming.events import Event, EventDetector
@@ -31,6 +33,8 @@ class PlayOptions:
     pace: Pace = "fast"
     max_frame_age_s: float = 2.0
     duration_s: float | None = None
+    #: Highest score that an event's label must have reached; None: as the model says.
+    event_confidence: float | None = None
     window: bool | None = None
     video: Path | None = None
     timeline: Path | None = None
@@ -71,10 +75,11 @@ class Channel:
             on_change=on_change,
             delay_s=0.0 if source.live else delay_s,
         )
+        rule = bundle.spec.events
+        if options.event_confidence is not None:
+            rule = msgspec.structs.replace(rule, least_peak=options.event_confidence)
         # the labels of an untrained network are no events
-        self._events = (
-            EventDetector(bundle.spec.events, bundle.spec.labels) if bundle.manifest.trained else None
-        )
+        self._events = EventDetector(rule, bundle.spec.labels) if bundle.manifest.trained else None
         self._event_counts: dict[str, int] = {}
         self._latency = Ages()
 

@@ -42,6 +42,10 @@ def command(
     ] = 20.0,
     duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     loop: Annotated[bool, typer.Option(help="Start a file again at its end.")] = False,
+    event_confidence: Annotated[
+        float | None,
+        typer.Option(help="An event needs one decision so sure of its label, 0 to 1 [as the model says]."),
+    ] = None,
     window: Annotated[
         bool | None, typer.Option("--window/--no-window", help="Show a window [where there is a display].")
     ] = None,
@@ -71,6 +75,8 @@ def command(
     opened = Bundle.open(bundle)
     if engine == "tensorrt":
         build_missing(opened, dla=device.upper() == "DLA")
+    if event_confidence is not None and not 0 <= event_confidence < 1:
+        raise UsageError(f"--event-confidence is {event_confidence:g}; expected 0 or more and less than 1")
     options = PlayOptions(
         engine=engine,
         engine_options=engine_options(threads, device, streams, engine_cache),
@@ -83,6 +89,7 @@ def command(
         pace=choose("pace", pace, ("fast", "realtime")),
         max_frame_age_s=_positive("max-frame-age", max_frame_age),
         duration_s=None if duration is None else _positive("duration", duration),
+        event_confidence=event_confidence,
         window=window,
         video=video,
         timeline=timeline,
