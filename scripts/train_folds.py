@@ -234,24 +234,18 @@ def write_claims() -> list[str]:
     ]
     cheapest = list(folds[0]["budgets"])[-1]
     macs = mean(fold["budgets"][cheapest][1] for fold in folds)
+    ours = {fold["left_out"]: fold["budgets"][cheapest][0] for fold in folds}
     for claim, kind in (
         ("30 % fewer multiply-accumulates than the homogeneous mixture, no less right", "homogeneous"),
         ("45 % fewer than the video transformer, no less right", "video transformer"),
     ):
         seen = []
         for row in dict.fromkeys(r["row"] for r in baselines if r["row"].startswith(kind)):
-            theirs = {r["left_out"]: r for r in baselines if r["row"] == row}
-            ours = [
-                f["budgets"][cheapest][0] - theirs[f["left_out"]]["top1"]
-                for f in folds
-                if f["left_out"] in theirs
-            ]
-            share = macs / next(iter(theirs.values()))["macs_per_second"] - 1
-            seen += (
-                [f"{' '.join(row.split()[-2:])}: {share:+.0%}, {100 * mean(ours):+.0f} points"]
-                if ours
-                else []
-            )
+            theirs = [r for r in baselines if r["row"] == row and r["left_out"] in ours]
+            if theirs:
+                share = macs / theirs[0]["macs_per_second"] - 1
+                points = 100 * mean(ours[r["left_out"]] - r["top1"] for r in theirs)
+                seen.append(f"{' '.join(row.split()[-2:])}: {share:+.0%}, {points:+.0f} points")
         lines += [f"| {claim} | spatial and hybrid expert at {cheapest} of their rates; {'; '.join(seen)} |"]
     return lines
 
