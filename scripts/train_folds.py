@@ -379,8 +379,8 @@ def write_table(rows: list[dict[str, Any]]) -> None:
         lines += [
             "Each fold has its own `--leave-out`. One fold alone, with the caches there (person 5, two threads, a "
             "2-core Intel Xeon on a host whose speed changes by a factor of three from hour to hour): 508 s, where 600 "
-            "were allowed; person 4 an hour later 656 s; person 6 at the slowest hour was stopped at 17 s an epoch, on its "
-            "way to 1000 s. Before training laid its batches out without padding it was "
+            "were allowed; person 4 an hour later 656 s; person 6 at a slow hour was stopped on its "
+            "way to 1000 s, at 17 s an epoch. Before training laid its batches out without padding it was "
             "737 s, on the same evening; in turns, a step of the three stages takes 0.71, 0.98 and 0.92 of its time "
             "before. The rows were trained with one thread each, two at a time. A row moves by up to 10 points from "
             "one training to the next, the mean of six by 1.6 here."
