@@ -14,7 +14,7 @@ from vidprism_edge.model.checkpoint import Checkpoint, save_checkpoint, trained_
 from vidprism_edge.model.clip import Clip, Epoch, Samples
 from vidprism_edge.runtimes.engines import EngineOptions, load_engines
 from vidprism_edge.training.batches import Change, Collator, ItemMaker
-from vidprism_edge.training.forward import _Taps, encode_temporal, forward_batch
+from vidprism_edge.training.forward import _MixTime, encode_temporal, forward_batch
 
 
 def as_clip(spec, recording, item):
@@ -117,15 +117,18 @@ def test_frames_that_no_decision_sees_are_left_out_and_nothing_else(
     assert fewer > 2, "nothing was left out: the test shows too little"
 
 
-def test_the_taps_of_a_causal_convolution_have_the_gradient_of_what_they_show():
+def test_a_convolution_over_time_has_the_values_and_gradients_of_one_epoch_by_itself():
     for lengths, dilation in (((7, 5), 2), ((3, 1, 6), 4), ((2,), 4)):
-        video = torch.randn(sum(lengths), 2, 3, 4, dtype=torch.double, requires_grad=True)
+        video = torch.randn(sum(lengths), 2, 2, 3, dtype=torch.double, requires_grad=True)
+        weight = torch.randn(3, 3, 4, dtype=torch.double, requires_grad=True)
         expected = []
         for run in video.split(lengths):
             padded = torch.nn.functional.pad(run, (0, 0, 0, 0, 0, 0, 2 * dilation, 0))
-            expected.append(torch.cat([padded[i * dilation :][: len(run)] for i in range(3)], dim=-1))
-        assert torch.equal(_Taps.apply(video, lengths, 3, dilation), torch.cat(expected))
-        assert torch.autograd.gradcheck(lambda v, n=lengths, d=dilation: _Taps.apply(v, n, 3, d), video)
+            expected.append(sum(padded[i * dilation :][: len(run)] @ weight[i] for i in range(3)))
+        torch.testing.assert_close(_MixTime.apply(video, weight, lengths, dilation), torch.cat(expected))
+        assert torch.autograd.gradcheck(
+            lambda v, w, n=lengths, d=dilation: _MixTime.apply(v, w, n, d), (video, weight)
+        )
 
 
 def test_the_fast_temporal_forward_is_the_expert(prepared):

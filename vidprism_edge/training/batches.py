@@ -175,13 +175,15 @@ class ItemMaker:
         recipe, spec = self._recipe, self._spec
         variant = int(rng.integers(len(example.recordings)))
         recording = max(example.recordings[variant], key=lambda r: len(r.steps))
+        if not joint:
+            recording = replace(recording, spatial=[], hybrid=[])
         mirrored = example.label in self._mirror and rng.random() < recipe.mirror
         label = self._mirror[example.label] if mirrored else example.label
         change = Change.draw(recipe, rng, bool(mirrored))
         decisions = draw_decisions(spec, example, recording, spec.labels.index(label), recipe.decisions, rng)
         return self._make(
-            example, recording, change, rng, decisions, size_px,
-            recipe.hybrid_samples if joint else 0, self._hide(rng) if joint else {},
+            example, recording, change, rng, decisions, size_px, recipe.hybrid_samples,
+            self._hide(rng) if joint else {},
         )  # fmt: skip
 
     def _hide(self, rng: np.random.Generator) -> dict[str, int]:

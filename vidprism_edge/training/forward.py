@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, cast
@@ -69,48 +69,74 @@ class Batch:
         return Batch(**{name: move(getattr(self, name)) for name in self.__slots__})  # type: ignore[arg-type]
 
 
-class _Taps(torch.autograd.Function):
-    """What a causal convolution sees at each step, side by side: [T, H, W, C] → [T, H, W, taps · C].
+class _MixTime(torch.autograd.Function):
+    """A causal convolution over time alone: video [T, H, W, C], weight [taps, C, C'] → [T, H, W, C'].
 
-    ``lengths`` of the epochs that follow one another in T, each from zero state. All of them in one tensor: a light
-    network spends more on small operations, and on steps that only pad, than on what it computes.
+    ``lengths`` of the epochs that follow one another in T, each from zero state. All of them in one tensor, and each
+    tap one product of matrices added to the last: a light network spends more on small operations, on copies of what
+    a convolution sees and on steps that only pad, than on what it computes.
     """
 
     @staticmethod
-    def forward(ctx: Any, video: Tensor, lengths: tuple[int, ...], taps: int, dilation: int) -> Tensor:
-        ctx.late = late = [(taps - 1 - i) * dilation for i in range(taps)]
-        ctx.runs = list(pairwise(accumulate(lengths, initial=0)))
-        seen = video.new_empty(*video.shape[:3], taps, video.shape[3])
-        seen[:, :, :, -1] = video
-        for i, by in enumerate(late[:-1]):
-            for begin, end in ctx.runs:
-                seen[begin : min(begin + by, end), :, :, i] = 0.0
-                seen[begin + by : end, :, :, i] = video[begin : max(begin, end - by)]
-        return seen.flatten(3)
+    def forward(ctx: Any, video: Tensor, weight: Tensor, lengths: tuple[int, ...], dilation: int) -> Tensor:
+        ctx.save_for_backward(video, weight)
+        ctx.pairs = list(_pair_steps(lengths, len(weight), dilation))
+        mixed = video @ weight[-1]
+        for tap, now, past, _ in ctx.pairs:
+            mixed[now].flatten(0, 2).addmm_(video[past].flatten(0, 2), weight[tap])
+        return mixed
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        each = gradients[0].unflatten(3, (len(ctx.late), -1))
-        total = each[:, :, :, -1].clone()
-        for i, by in enumerate(ctx.late[:-1]):
-            for begin, end in ctx.runs:
-                total[begin : max(begin, end - by)] += each[begin + by : end, :, :, i]
-        return total, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        video, weight = ctx.saved_tensors
+        each = gradients[0].contiguous()
+        of_video, of_weight = each @ weight[-1].T, torch.zeros_like(weight)
+        torch.mm(video.flatten(0, 2).T, each.flatten(0, 2), out=of_weight[-1])
+        for tap, now, past, _ in ctx.pairs:
+            gradient = each[now].flatten(0, 2)
+            of_video[past].flatten(0, 2).addmm_(gradient, weight[tap].T)
+            of_weight[tap].addmm_(video[past].flatten(0, 2).T, gradient)
+        return of_video, of_weight, None, None
+
+
+def _pair_steps(lengths: tuple[int, ...], taps: int, dilation: int) -> Iterator[tuple[int, slice, slice, slice]]:
+    """Of each tap but the last and each epoch: the steps that it adds to, those that it reads, and those too early."""
+    for tap in range(taps - 1):
+        by = (taps - 1 - tap) * dilation
+        for begin, end in pairwise(accumulate(lengths, initial=0)):
+            first = min(begin + by, end)
+            yield tap, slice(first, end), slice(begin, begin + end - first), slice(begin, first)
+
+
+def _stack_time(video: Tensor, lengths: tuple[int, ...], taps: int, dilation: int) -> Tensor:
+    """What a causal convolution sees at each step, side by side: [T, H, W, C] → [T, H, W, taps · C]."""
+    seen = video.new_empty(*video.shape[:3], taps, video.shape[3])
+    seen[:, :, :, -1] = video
+    for tap, now, past, early in _pair_steps(lengths, taps, dilation):
+        seen[now, :, :, tap], seen[early, :, :, tap] = video[past], 0.0
+    return seen.flatten(3)
 
 
 def _through_time(layer: CausalTimeConv, x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """A causal convolution from zero state, as one over channels: x [T, C, H, W] → [T, C', H', W'].
+    """A causal convolution from zero state: x [T, C, H, W] → [T, C', H', W'].
 
-    The taps of time are laid side by side as channels, which a processor convolves faster than three dimensions, and
-    fastest where channels come last: so they stay from layer to layer.
+    Channels come last, which a processor computes fastest, and stay there from layer to layer.
     """
     video = x.permute(0, 2, 3, 1).contiguous()
-    taps, dilation = layer.conv.kernel_size[0], layer.conv.dilation[0]
-    seen: Tensor = _Taps.apply(video, lengths, taps, dilation)  # type: ignore[no-untyped-call]
-    joined = seen.permute(0, 3, 1, 2)
-    weight = layer.conv.weight.transpose(1, 2).flatten(1, 2)
-    y = F.conv2d(joined, weight, stride=layer.conv.stride[1:], padding=layer.conv.padding[1:])
-    norm = layer.norm
+    conv, norm = layer.conv, layer.norm
+    (taps, *space), dilation = conv.kernel_size, conv.dilation[0]
+    if space == [1, 1]:
+        weight = conv.weight.flatten(2).permute(2, 1, 0).contiguous()
+        mixed: Tensor = _MixTime.apply(video, weight, lengths, dilation)  # type: ignore[no-untyped-call]
+        y = mixed.permute(0, 3, 1, 2)
+    else:
+        joined = _stack_time(video, lengths, taps, dilation).permute(0, 3, 1, 2)
+        y = F.conv2d(
+            joined,
+            conv.weight.transpose(1, 2).flatten(1, 2),
+            stride=conv.stride[1:],
+            padding=conv.padding[1:],
+        )
     training = norm.training or norm.running_mean is None
     return F.relu(
         F.batch_norm(
