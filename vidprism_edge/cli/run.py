@@ -73,8 +73,6 @@ def command(
     from vidprism_edge.runtimes.streaming.source import open_source
 
     opened = Bundle.open(bundle)
-    if engine == "tensorrt":
-        build_missing(opened, dla=device.upper() == "DLA")
     if event_confidence is not None and not 0 <= event_confidence < 1:
         raise UsageError(f"--event-confidence is {event_confidence:g}; expected 0 or more and less than 1")
     options = PlayOptions(
@@ -99,12 +97,16 @@ def command(
     )
     check_outputs(options)
     check_file(report)
-    # a service manager's stop is a user's Ctrl-C: the summary is made and files are finished
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     stall_s = _positive("stall-timeout", stall_timeout)
     sources = source or ["0"]
     if len(sources) > 1:
         check_together(options)
+    if engine == "tensorrt":
+        # last of all: it takes minutes, after which nobody wants to read of a wrong flag
+        build_missing(opened, dla=device.upper() == "DLA")
+    # a service manager's stop is a user's Ctrl-C: the summary is made and files are finished
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if len(sources) > 1:
         opened_sources = [open_source(s, stall_timeout_s=stall_s, loop=loop) for s in sources]
         summaries, interrupted = FleetPlayer(opened, opened_sources, options).play()
         if report is not None:
