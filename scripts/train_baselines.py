@@ -3,9 +3,9 @@
 *Homogeneous mixture*: three equal experts (transformers over time) on one undifferentiated stream of whole frames, each
 frame through the same frozen encoder. *Video transformer*: divided space-time attention (Bertasius et al. 2021) from
 scratch on whole frames. Both have within a tenth as many trained parameters as nano, see the same clips in the same
-variants and negatives for as many epochs, and decide by the same rule: the argmax of the mean logits over a clip's
-ready decisions, of a subject that was left out. Multiply-accumulates are counted from the exported graphs, for two
-decisions a second; features of the frozen encoder are computed once a frame.
+variants and negatives, mirrored but not altered otherwise, for at least as many epochs, and decide by the same rule:
+the argmax of the mean logits over a clip's ready decisions, of a subject that was left out. Multiply-accumulates are
+counted from the exported graphs, for two decisions a second; features of the frozen encoder are computed once a frame.
 
     python scripts/train_baselines.py --data DIR --negatives 'DIR/asl_*.mkv' --work DIR [--cache DIR] [--folds 1,4,5]
 """
@@ -239,10 +239,11 @@ def fit(views: Views, examples: Sequence[Example], mirror: dict[str, str], recip
                 variant = int(rng.integers(len(example.recordings)))
                 number = int(np.argmax([len(r.steps) for r in example.recordings[variant]]))
                 recording = example.recordings[variant][number]
-                # features cannot be mirrored after the encoder: neither are they augmented
+                # features cannot be mirrored after the encoder
                 mirrored = not net.on_features and example.label in mirror and rng.random() < recipe.mirror
                 label = mirror[example.label] if mirrored else example.label
-                change = Change.draw(recipe, rng, bool(mirrored))
+                # nothing else is altered: a transformer that is shown what the temporal expert is stays at chance
+                change = Change(mirrored=bool(mirrored))
                 wanted = labels.index(label)
                 for said in draw_decisions(views.spec, example, recording, wanted, recipe.decisions, rng):
                     inputs.append(views.window(example, variant, said.t_ns, number, change, rng))
