@@ -40,6 +40,7 @@ from vidprism_edge.training.batches import Collator, ItemMaker
 from vidprism_edge.training.forward import Batch, forward_batch
 from vidprism_edge.training.prepare import Example, Preparer, default_cache, select
 from vidprism_edge.training.recipe import Recipe
+from vidprism_edge.training.recording import Recording
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "results" / "ablations.json"
@@ -101,17 +102,19 @@ REGIONS: dict[str, Callable[[Scene, Box], Box]] = {
 
 def look(examples: Sequence[Example], choose: Callable[[Scene, Box], Box]) -> list[Example]:
     """The same clips with other regions of the temporal expert; a whole frame stays one."""
-    found = []
-    for example in examples:
-        parts = []
-        for part in example.recordings[0]:
-            whole = part.small.whole
-            steps = [
+
+    def move(part: Recording) -> Recording:
+        whole = part.small.whole
+        return replace(
+            part,
+            steps=[
                 s if s.box in (None, whole) else replace(s, box=choose(part.small, s.box)) for s in part.steps
-            ]
-            parts.append(replace(part, steps=steps))
-        found.append(replace(example, recordings=[parts]))
-    return found
+            ],
+        )
+
+    return [
+        replace(e, recordings=[[move(part) for part in parts] for parts in e.recordings]) for e in examples
+    ]
 
 
 def longer(bundle: Bundle, entries: Sequence[Entry]) -> dict[str, float]:

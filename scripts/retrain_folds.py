@@ -2,9 +2,10 @@
 
 The temporal expert learns by itself first, the same way in every row, and once a fold. Then the whole network learns
 as the recipe says, with a part of it missing: an expert whose slots are masked in every decision, in training and in
-judging; what moves does not reach the spatial side (one-way fusion); one fusion pass, or three. Nothing missing is the
-fold's own checkpoint. Top-1 of clips in torch, on the fold's own left-out subject. A row that is there is not made
-again; a run that was killed goes on.
+judging; what moves does not reach the spatial side (one-way fusion); one fusion pass, or three. Where the temporal
+expert looks elsewhere, it learns to do so from the beginning. Nothing missing is the fold's own checkpoint. Top-1 of
+clips in torch, on the fold's own left-out subject. A row that is there is not made again; a run that was killed goes
+on.
 
     python scripts/retrain_folds.py --data DIR --negatives 'DIR/asl_*.mkv' --work DIR [--cache DIR] [--folds 1,4,5]
 """
@@ -21,14 +22,14 @@ from typing import Any
 
 import msgspec
 import torch
-from ablate_folds import without
+from ablate_folds import REGIONS, look, without
 from train_baselines import open_fold
 
 from vidprism_edge.model.network import VidPrism, build
 from vidprism_edge.spec import ModelSpec
 from vidprism_edge.training.batches import Collator, Item
 from vidprism_edge.training.forward import Batch
-from vidprism_edge.training.prepare import default_cache
+from vidprism_edge.training.prepare import Example, default_cache
 from vidprism_edge.training.recipe import Recipe, read_mirror
 from vidprism_edge.training.trainer import Trainer
 
@@ -54,6 +55,7 @@ ROWS: dict[str, tuple[Change, int]] = {
     "one-way fusion, spatial to temporal": (one_way, 0),
     "1 fusion pass": (as_is, 1),
     "3 fusion passes": (as_is, 3),
+    **dict.fromkeys(REGIONS, (as_is, 0)),
 }
 
 
@@ -81,29 +83,38 @@ class Fold:
         if not self._alone.is_dir():
             count = sum(not stage.joint for stage in self._recipe.stages)
             part = self._alone.with_suffix(".part")
-            self._trainer(self._fresh(), self._recipe, part, None).train(count)
+            self._trainer(self._fresh(), self._seen, self._recipe, part).train(count)
             part.rename(self._alone)
 
     def _fresh(self) -> VidPrism:
         return build(self._checkpoint.spec, seed=self._recipe.seed)
 
-    def _trainer(self, net: VidPrism, recipe: Recipe, folder: Path, collator: Collator | None) -> Trainer:
-        return Trainer(net, self._seen, recipe, self._mirror, folder=folder, say=print, collator=collator)
+    def _trainer(
+        self,
+        net: VidPrism,
+        seen: Sequence[Example],
+        recipe: Recipe,
+        folder: Path,
+        collator: Collator | None = None,
+    ) -> Trainer:
+        return Trainer(net, seen, recipe, self._mirror, folder=folder, say=print, collator=collator)
 
     def measure(self, row: str) -> float:
         """Train one row → top-1 of the left-out clips."""
         change, passes = ROWS[row]
-        net, recipe = self._fresh(), self._recipe
+        net, recipe, seen, held = self._fresh(), self._recipe, self._seen, self._held
         net.fusion.passes = passes or net.fusion.passes
         folder = self._alone.with_name(f"{self._alone.name}-{list(ROWS).index(row)}")
         if row == "without the temporal expert":
             stages = tuple(stage for stage in recipe.stages if stage.joint)
             recipe = msgspec.structs.replace(recipe, stages=stages)
+        elif row in REGIONS:
+            seen, held = (look(examples, REGIONS[row]) for examples in (seen, held))
         elif not folder.is_dir():
             shutil.copytree(self._alone, folder)
-        trainer = self._trainer(net, recipe, folder, Altered(net.spec, change))
+        trainer = self._trainer(net, seen, recipe, folder, Altered(net.spec, change))
         trainer.train()
-        top1 = trainer.evaluate(self._held).top1
+        top1 = trainer.evaluate(held).top1
         shutil.rmtree(folder)
         return top1
 
@@ -117,12 +128,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--folds", default="1,4,5")
+    parser.add_argument("--rows", help="numbers of the rows to make, from 0; without: all")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for fold in options.folds.split(","):
         shared: Fold | None = None
-        for row in ROWS:
+        for row in (list(ROWS)[int(i)] for i in options.rows.split(",")) if options.rows else ROWS:
             done: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.is_file() else []
             if any(r["row"] == row and r["left_out"] == fold for r in done):
                 continue

@@ -32,10 +32,9 @@ def row(fold: str, top1: float) -> dict:
 def test_missing_folds_are_named_and_no_mean_is_given(folds, tmp_path):
     folds.write_table([row("4", 0.85)])
     text = (tmp_path / "training.md").read_text()
-    assert "| 4 | 85.0% | – | 20 | 1000 |" in text
-    assert text.count("| missing |") == 5
-    assert "No mean yet" in text
-    assert "1, 2, 3, 5, 6" in text
+    assert "| 4 | 85.0% | missing | missing | 20 | 1000 |" in text
+    assert "| 5 | missing | missing | missing |  |  |" in text
+    assert "First training: no mean, the folds of subjects 1, 2, 3, 5, 6 are missing" in text
     assert "## Missing" in text
 
 
@@ -47,20 +46,25 @@ def test_the_floor_is_judged_on_all_six(folds, tmp_path, tops, verdict):
     folds.write_table([row(str(i + 1), top1) for i, top1 in enumerate(tops)])
     text = (tmp_path / "training.md").read_text()
     assert verdict in text
-    assert "No mean yet" not in text
+    assert "First training: no mean" not in text
 
 
-def test_a_second_training_is_judged_by_itself(folds, tmp_path):
-    (tmp_path / "training-again.json").write_text(json.dumps([row(str(i), 0.9) for i in range(1, 7)]))
+def test_each_training_is_judged_by_itself(folds, tmp_path):
+    again = [{**row(str(i), 0.9), "training": "Second"} for i in range(1, 7)]
+    again += [{**row("1", 1.0), "training": "Third"}]
+    (tmp_path / "training-again.json").write_text(json.dumps(again))
     folds.write_table([row(str(i), 0.95) for i in range(1, 7)])
     text = (tmp_path / "training.md").read_text()
-    assert "| 4 | 95.0% | 90.0% | 20 | 1000 |" in text
+    assert "| 1 | 95.0% | 90.0% | 100.0% | 20 | 1000 |" in text
+    assert "| 4 | 95.0% | 90.0% | missing | 20 | 1000 |" in text
     assert (
         "First training: mean 95.0%, spread 0.0%, lowest 95.0%; the floor (mean 92%, no subject under 80%) is met"
         in text
     )
     assert "Second training: mean 90.0%" in text
     assert text.count("is not met") == 1
+    assert "Third training: no mean, the folds of subjects 2, 3, 4, 5, 6 are missing" in text
+    assert "All trainings of all six: mean 92.5%" in text
 
 
 def test_commands_leave_the_fold_out_and_measure_it(folds):
