@@ -105,12 +105,10 @@ def look(examples: Sequence[Example], choose: Callable[[Scene, Box], Box]) -> li
 
     def move(part: Recording) -> Recording:
         whole = part.small.whole
-        return replace(
-            part,
-            steps=[
-                s if s.box in (None, whole) else replace(s, box=choose(part.small, s.box)) for s in part.steps
-            ],
-        )
+        steps = [
+            s if s.box in (None, whole) else replace(s, box=choose(part.small, s.box)) for s in part.steps
+        ]
+        return replace(part, steps=steps)
 
     return [
         replace(e, recordings=[[move(part) for part in parts] for parts in e.recordings]) for e in examples

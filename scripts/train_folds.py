@@ -369,14 +369,13 @@ def write_table(rows: list[dict[str, Any]]) -> None:
     ]
     trainings: dict[str, dict[str, float]] = {name: {} for name in ("First", "Second", "Third")}
     trainings["First"] = {fold: row["top1"] for fold, row in done.items()}
-    for row in read_rows("training-again.json"):
-        trainings[row["training"]][row["left_out"]] = row["top1"]
+    for again in read_rows("training-again.json"):
+        trainings[again["training"]][again["left_out"]] = again["top1"]
     for fold in SUBJECTS:
         tops = [f"{found[fold]:.1%}" if fold in found else "missing" for found in trainings.values()]
-        cost = (
-            (done[fold]["clips"], f"{done[fold]['macs_per_second'] / 1e6:.0f}") if fold in done else ("", "")
-        )
-        lines.append(f"| {fold} | {' | '.join(tops)} | {cost[0]} | {cost[1]} |")
+        row = done.get(fold)
+        cost = f"{row['clips']} | {row['macs_per_second'] / 1e6:.0f}" if row else " | "
+        lines.append(f"| {fold} | {' | '.join(tops)} | {cost} |")
     lines += ["", *(tell_floor(name, found) for name, found in trainings.items())]
     whole = [mean(found.values()) for found in trainings.values() if len(found) == len(SUBJECTS)]
     if len(whole) > 1:

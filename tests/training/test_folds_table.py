@@ -34,6 +34,7 @@ def test_missing_folds_are_named_and_no_mean_is_given(folds, tmp_path):
     text = (tmp_path / "training.md").read_text()
     assert "| 4 | 85.0% | missing | missing | 20 | 1000 |" in text
     assert "| 5 | missing | missing | missing |  |  |" in text
+    assert text.count("| missing | missing | missing |") == 5
     assert "First training: no mean, the folds of subjects 1, 2, 3, 5, 6 are missing" in text
     assert "## Missing" in text
 
