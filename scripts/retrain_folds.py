@@ -79,12 +79,7 @@ class Fold:
         self._checkpoint, _, self._seen, self._held = open_fold(fold, options)
         self._recipe = msgspec.convert(self._checkpoint.story["recipe"], Recipe)
         self._mirror = read_mirror(self._checkpoint.story["mirror"], self._checkpoint.spec.labels)
-        self._alone = options.work / "retrained" / f"fold{fold}"
-        if not self._alone.is_dir():
-            count = sum(not stage.joint for stage in self._recipe.stages)
-            part = self._alone.with_suffix(".part")
-            self._trainer(self._fresh(), self._seen, self._recipe, part).train(count)
-            part.rename(self._alone)
+        self._folder = options.work / "retrained" / f"fold{fold}"
 
     def _fresh(self) -> VidPrism:
         return build(self._checkpoint.spec, seed=self._recipe.seed)
@@ -99,19 +94,28 @@ class Fold:
     ) -> Trainer:
         return Trainer(net, seen, recipe, self._mirror, folder=folder, say=print, collator=collator)
 
+    def _alone(self) -> Path:
+        """The state after the temporal expert has learned by itself; made when the first row asks for it."""
+        if not self._folder.is_dir():
+            count = sum(not stage.joint for stage in self._recipe.stages)
+            part = self._folder.with_suffix(".part")
+            self._trainer(self._fresh(), self._seen, self._recipe, part).train(count)
+            part.rename(self._folder)
+        return self._folder
+
     def measure(self, row: str) -> float:
         """Train one row → top-1 of the left-out clips."""
         change, passes = ROWS[row]
         net, recipe, seen, held = self._fresh(), self._recipe, self._seen, self._held
         net.fusion.passes = passes or net.fusion.passes
-        folder = self._alone.with_name(f"{self._alone.name}-{list(ROWS).index(row)}")
+        folder = self._folder.with_name(f"{self._folder.name}-{list(ROWS).index(row)}")
         if row == "without the temporal expert":
             stages = tuple(stage for stage in recipe.stages if stage.joint)
             recipe = msgspec.structs.replace(recipe, stages=stages)
         elif row in REGIONS:
             seen, held = (look(examples, REGIONS[row]) for examples in (seen, held))
         elif not folder.is_dir():
-            shutil.copytree(self._alone, folder)
+            shutil.copytree(self._alone(), folder)
         trainer = self._trainer(net, seen, recipe, folder, Altered(net.spec, change))
         trainer.train()
         top1 = trainer.evaluate(held).top1
@@ -128,13 +132,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--folds", default="1,4,5")
-    parser.add_argument("--rows", help="numbers of the rows to make, from 0; without: all")
+    parser.add_argument("--rows", default=",".join(str(i) for i in range(len(ROWS))))
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    names = [list(ROWS)[int(i)] for i in options.rows.split(",")]
     for fold in options.folds.split(","):
         shared: Fold | None = None
-        for row in (list(ROWS)[int(i)] for i in options.rows.split(",")) if options.rows else ROWS:
+        for row in names:
             done: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.is_file() else []
             if any(r["row"] == row and r["left_out"] == fold for r in done):
                 continue
